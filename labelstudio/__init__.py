@@ -1,0 +1,1 @@
+"""Everything that speaks to Label Studio. No torch, no Ray."""

@@ -1,0 +1,57 @@
+"""Every error a user can meet, with the exit code it ends a command with.
+
+::
+
+    ReadloopError
+    ├── ConfigError          run file, model settings or arguments are wrong
+    ├── InputError           a source, manifest or image list cannot be used
+    ├── StorageError         a store refused, is missing, or broke
+    ├── ModelUnusableError   a checkpoint cannot be loaded
+    ├── LabelStudioError     Label Studio is down, refuses, or holds another interface
+    └── StoppedError         stopped before the end (signal, or another run took over)
+
+A failure of one (image, query) is not an exception: it is a :class:`pipeline.records.Failure`.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command's exit status means."""
+
+    DONE = 0
+    BAD_INPUT = 1
+    FAILED_ROWS = 2
+    STOPPED = 3
+
+
+class ReadloopError(Exception):
+    """An error whose message is meant for the user: what failed, on what, what to do."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class ConfigError(ReadloopError):
+    """The run file, a settings file or an argument is wrong."""
+
+
+class InputError(ReadloopError):
+    """A source, a manifest or a file of queries cannot be used."""
+
+
+class StorageError(ReadloopError):
+    """A store cannot be reached, refuses, lacks an object, or broke."""
+
+
+class ModelUnusableError(ReadloopError):
+    """A checkpoint is missing, incomplete or of a family that is not supported."""
+
+
+class LabelStudioError(ReadloopError):
+    """Label Studio cannot be reached, refuses the token, or holds a different project."""
+
+
+class StoppedError(ReadloopError):
+    """The run ended before its work did; running it again goes on where it stopped."""
+
+    exit_code = ExitCode.STOPPED

@@ -1,0 +1,160 @@
+"""The records that cross a boundary, one frozen type each.
+
+``sources`` make :class:`ImageTasks`, replicas turn each of their tasks into exactly one
+:class:`Prediction` or :class:`Failure`, and ``labelstudio`` shows predictions to people.
+The columns of the stored tables are these fields; ``docs/data.md`` lists them.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+PointLabel = Literal[1, 0, -1]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One image in a store, before anybody has read it.
+
+    ``id`` is what identifies the image across runs (the manifest's ``id``, else the URI);
+    ``uri`` is absolute (``file:///…`` or ``s3://…``); ``size`` is in bytes, 0 when unknown;
+    ``etag`` changes when the content does, empty when the object was not found;
+    ``group`` keeps related images (frames of one video) on one side of a split.
+    """
+
+    id: str
+    uri: str
+    size: int
+    etag: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to look for: ``label`` names it in Label Studio, ``text`` is given to the model."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTask:
+    """The unit of work: one query on one image, with the key its result will carry."""
+
+    key: str
+    label: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTasks:
+    """One image with all of its open queries; never empty."""
+
+    image: ImageRef
+    tasks: tuple[LabelTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """A mask in COCO's compressed run-length form: ``height``, ``width`` and ``counts``."""
+
+    height: int
+    width: int
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A SasP point: ``x``, ``y`` in pixels of the image as a browser shows it.
+
+    ``label`` is 1 for "inside", 0 for "outside", -1 for neither; ``similarity`` is the
+    value of the normalised similarity map there, in [0, 1].
+    """
+
+    x: float
+    y: float
+    label: PointLabel
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds spent on one unit of work; shared work is divided among the image's queries."""
+
+    fetch: float
+    decode: float
+    encode: float
+    answer: float
+    mask: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model makes of one (image, query).
+
+    ``width`` and ``height`` are those of the decoded, upright image. ``mask`` is the union of
+    the masks of all ``[SEG]`` tokens in ``answer``, ``points`` are theirs in order and
+    ``seg_vectors`` holds one 256-vector a ``[SEG]``; all are empty when ``present`` is False.
+    ``seg_probability`` is the highest probability ``[SEG]`` had at any step of the answer;
+    ``predicted_iou`` and ``stability`` are the lowest over the masks, 0 when there is none.
+    """
+
+    key: str
+    image_id: str
+    image: str
+    image_size: int
+    etag: str
+    group: str
+    width: int
+    height: int
+    label: str
+    query: str
+    present: bool
+    answer: str
+    seg_probability: float
+    seg_vectors: tuple[tuple[float, ...], ...]
+    mask: Rle
+    points: tuple[Point, ...]
+    predicted_iou: float
+    stability: float
+    model_version: str
+    timings: Timings
+
+
+FailureStage = Literal["fetch", "decode", "query", "predict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one (image, query) has no prediction.
+
+    ``retryable`` says that the cause may pass (throttling, a lost connection): such rows are
+    tried again by the next run, the others only when their image or query changes.
+    """
+
+    key: str
+    image_id: str
+    image: str
+    etag: str
+    label: str
+    query: str
+    stage: FailureStage
+    reason: str
+    retryable: bool
+    model_version: str
+
+
+def task_key(image: ImageRef, query: Query, model_version: str, settings: str) -> str:
+    """Return the deterministic key of one unit of work, 32 hexadecimal digits.
+
+    ``settings`` is the canonical JSON of everything else that changes a result (template,
+    SasP settings, precision). The label is part of the key because it decides where the
+    result is shown.
+    """
+    parts = (image.id, image.etag, query.label, query.text, model_version, settings)
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()[:32]

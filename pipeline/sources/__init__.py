@@ -1,0 +1,1 @@
+"""Where images and queries come from: directories, object prefixes and manifests."""
