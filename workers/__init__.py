@@ -1,1 +1,1 @@
-"""What runs on GPUs: the replicas, the jobs that train them, and the model library ``workers.read``."""
+"""What runs on GPUs: replicas, the jobs that train them, and the library ``workers.read``."""

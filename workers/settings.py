@@ -1,0 +1,25 @@
+"""The ``pool`` and ``limits`` parts of a run file."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.settings import Settings
+
+
+class PoolSettings(Settings):
+    """Replicas of the model and what each may use."""
+
+    replicas: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    cpus: Annotated[float, Field(gt=0)] = 1
+    images_per_batch: Annotated[int, Field(ge=1, le=1024)] = 8
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class LimitSettings(Settings):
+    """Bounds on what one row may cost; a row over one of them is recorded as failed."""
+
+    image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    image_bytes: Annotated[int, Field(ge=1)] = 200_000_000
+    query_characters: Annotated[int, Field(ge=1)] = 2_000
