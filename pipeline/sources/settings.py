@@ -18,4 +18,4 @@ class SourceSettings(Settings):
     """Images (directory, ``s3://`` prefix or manifest) and queries (a list, or a file of them)."""
 
     images: str
-    queries: list[QuerySettings] | str = []
+    queries: list[QuerySettings] | str = Field(default_factory=list)
