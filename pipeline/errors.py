@@ -6,6 +6,7 @@
     ├── ConfigError          run file, model settings or arguments are wrong
     ├── InputError           a source, manifest or image list cannot be used
     ├── StorageError         a store refused, is missing, or broke
+    │   └── MissingError     an object that was asked for does not exist
     ├── ModelUnusableError   a checkpoint cannot be loaded
     ├── LabelStudioError     Label Studio is down, refuses, or holds another interface
     └── StoppedError         stopped before the end (signal, or another run took over)
@@ -40,7 +41,18 @@ class InputError(ReadloopError):
 
 
 class StorageError(ReadloopError):
-    """A store cannot be reached, refuses, lacks an object, or broke."""
+    """A store cannot be reached, refuses, lacks an object, or broke.
+
+    ``retryable`` says that the cause may pass: throttling, a lost connection, a changed object.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class MissingError(StorageError):
+    """An object that was asked for does not exist."""
 
 
 class ModelUnusableError(ReadloopError):
