@@ -1,9 +1,12 @@
-"""Sizes and settings of a READ checkpoint: what its files say, and what ``readloop.json`` adds."""
+"""Sizes and settings of a READ checkpoint. Pure data: how they are read stands in ``layout``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal["read", "sesame", "lisa"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +21,94 @@ class SasPSettings:
     t_pos: float = 0.8
     t_neg: float = 0.2
     down_sample: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ClipViewSettings:
+    """How an image becomes the CLIP view: bicubic to a shortest side, center crop, normalize.
+
+    ``shortest_side`` and ``crop`` are pixels; ``mean`` and ``std`` belong to values in [0, 1].
+    """
+
+    shortest_side: int = 336
+    crop: int = 336
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaSizes:
+    """Sizes of the language model; ``max_positions`` counts image tokens too."""
+
+    vocab: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    norm_eps: float = 1e-5
+    max_positions: int = 4096
+    rope_theta: float = 10000.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSizes:
+    """Sizes of the vision tower; ``image`` and ``patch`` are sides in pixels."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    image: int = 336
+    patch: int = 14
+    activation: str = "quick_gelu"
+    norm_eps: float = 1e-5
+
+    @property
+    def side(self) -> int:
+        """Image tokens along one side of the tower's square view."""
+        return self.image // self.patch
+
+
+@dataclass(frozen=True, slots=True)
+class SamSizes:
+    """Sizes of SAM; ``grid`` is the side of its image embedding, ``patch`` in pixels.
+
+    ``windows`` holds the window side of each encoder block, 0 for global attention. Released
+    weights do not tell the decoder's number of heads: it is 8 in all of them.
+    """
+
+    grid: int
+    embed: int
+    heads: int
+    windows: tuple[int, ...]
+    patch: int = 16
+    mlp: int = 0
+    prompt: int = 256
+    mask_channels: int = 16
+    decoder_layers: int = 2
+    decoder_mlp: int = 2048
+    mask_tokens: int = 4
+    iou_layers: int = 3
+    iou_hidden: int = 256
+
+    @property
+    def image(self) -> int:
+        """Side of the SAM view in pixels."""
+        return self.grid * self.patch
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfig:
+    """Everything that a model without weights is built from.
+
+    ``projector`` is ``linear`` or ``mlp<N>x_gelu``; ``select_layer`` indexes the tower's hidden
+    states as LLaVA does (-2: the last but one).
+    """
+
+    llama: LlamaSizes
+    clip: ClipSizes
+    sam: SamSizes
+    projector: str = "mlp2x_gelu"
+    select_layer: int = -2
+    clip_view: ClipViewSettings = field(default_factory=ClipViewSettings)

@@ -1,0 +1,52 @@
+"""The language model's eye: the CLIP tower and the projector into LLaMA's space."""
+
+import re
+
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from workers.read.config import ClipSizes, ReadConfig
+from workers.read.errors import CheckpointError
+
+
+def build_tower(sizes: ClipSizes) -> CLIPVisionModel:
+    """Build a CLIP vision tower with fresh weights."""
+    return CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=sizes.hidden,
+            intermediate_size=sizes.intermediate,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            image_size=sizes.image,
+            patch_size=sizes.patch,
+            hidden_act=sizes.activation,
+            layer_norm_eps=sizes.norm_eps,
+        )
+    )
+
+
+def patch_features(tower: CLIPVisionModel, views: Tensor, select_layer: int) -> Tensor:
+    """Turn views (B, 3, c, c) into features (B, T, C): one layer's states, class token dropped."""
+    states = tower(views, output_hidden_states=True).hidden_states
+    return states[select_layer][:, 1:]
+
+
+def build_projector(config: ReadConfig) -> nn.Module:
+    """Build the projector from CLIP's width to LLaMA's.
+
+    Raises:
+        CheckpointError: the type is neither ``linear`` nor ``mlp<N>x_gelu``.
+    """
+    narrow, wide = config.clip.hidden, config.llama.hidden
+    if config.projector == "linear":
+        return nn.Linear(narrow, wide)
+    match = re.fullmatch(r"mlp(\d+)x_gelu", config.projector)
+    if match is None:
+        raise CheckpointError(
+            f"config.json: mm_projector_type {config.projector!r} is not supported; "
+            "expected 'linear' or 'mlp2x_gelu'"
+        )
+    layers: list[nn.Module] = [nn.Linear(narrow, wide)]
+    for _ in range(int(match[1]) - 1):
+        layers += [nn.GELU(), nn.Linear(wide, wide)]
+    return nn.Sequential(*layers)
