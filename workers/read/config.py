@@ -82,8 +82,8 @@ class SamSizes:
     embed: int
     heads: int
     windows: tuple[int, ...]
+    mlp: int
     patch: int = 16
-    mlp: int = 0
     prompt: int = 256
     mask_channels: int = 16
     decoder_layers: int = 2

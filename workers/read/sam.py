@@ -98,7 +98,7 @@ def _image_encoder(sizes: SamSizes) -> ImageEncoderViT:
         embed_dim=sizes.embed,
         depth=len(sizes.windows),
         num_heads=sizes.heads,
-        mlp_ratio=(sizes.mlp or 4 * sizes.embed) / sizes.embed,
+        mlp_ratio=(sizes.mlp + 0.5) / sizes.embed,  # the encoder truncates embed * ratio
         out_chans=sizes.prompt,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         use_rel_pos=True,

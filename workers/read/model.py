@@ -1,0 +1,111 @@
+"""READ: LLaVA (CLIP, projector, LLaMA) whose ``[SEG]`` states prompt SAM.
+
+The model is a set of steps (``clip_features``, ``image_tokens``, ``embed``, ``hidden``, ``logits``,
+``sam_embedding``, ``masks``) that inference, training and checks call in the same way.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from workers.read.config import LlamaSizes, ReadConfig, SasPSettings
+from workers.read.masks import SegMask, SegToken, seg_masks
+from workers.read.sam import Sam
+from workers.read.vision import build_projector, build_tower, patch_features
+
+IMAGE_TOKEN = -200
+
+
+class ReadModel(nn.Module):
+    """A READ model with fresh weights of the sizes in ``config``.
+
+    ``sasp`` None prompts SAM with the ``[SEG]`` query alone. CLIP, projector, LLaMA, query head and
+    SAM's image encoder may be bfloat16; SAM's prompts and decoder always stay float32.
+    """
+
+    def __init__(self, config: ReadConfig, sasp: SasPSettings | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.sasp = sasp
+        hidden = config.llama.hidden
+        self.clip = build_tower(config.clip)
+        self.projector = build_projector(config)
+        self.llama = LlamaForCausalLM(_llama_config(config.llama))
+        self.query_head = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, config.sam.prompt)
+        )
+        self.sam = Sam(config.sam)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the language model's weights."""
+        return self.llama.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the language model's weights."""
+        return self.llama.lm_head.weight.device
+
+    def clip_features(self, views: Tensor) -> Tensor:
+        """CLIP views (B, 3, c, c) to patch features (B, T, C)."""
+        return patch_features(self.clip, views.to(self.dtype), self.config.select_layer)
+
+    def image_tokens(self, features: Tensor) -> Tensor:
+        """Patch features (B, T, C) to projected image tokens (B, T, D)."""
+        return self.projector(features)
+
+    def sam_embedding(self, views: Tensor) -> Tensor:
+        """SAM views (B, 3, s, s) to image embeddings (B, P, g, g)."""
+        return self.sam.image_encoder(views.to(self.dtype))
+
+    def embed(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
+        """Embed ids (L,), replacing the one -200 by image tokens (T, D): (L - 1 + T, D)."""
+        place = image_place(input_ids)
+        embeddings = self.llama.model.embed_tokens
+        before, after = embeddings(input_ids[:place]), embeddings(input_ids[place + 1 :])
+        return torch.cat([before, image_tokens, after])
+
+    def hidden(self, embeddings: Tensor, cache: DynamicCache | None = None) -> Tensor:
+        """States (R, L, D) after the final norm; ``cache``, if given, is read and extended.
+
+        Rows may be padded on the right: attention is causal, so padding never reaches a token.
+        """
+        return self.llama.model(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """States (..., D) to next-token logits (..., V) in float32."""
+        return self.llama.lm_head(hidden).float()
+
+    def masks(self, tokens: Sequence[SegToken]) -> list[SegMask]:
+        """``[SEG]`` tokens to masks, see :func:`workers.read.masks.seg_masks`."""
+        return seg_masks(tokens, self.query_head, self.sam, self.sasp)
+
+
+def image_place(input_ids: Tensor) -> int:
+    """Index of the image placeholder (-200) in ids (L,).
+
+    Raises:
+        ValueError: there is no placeholder, or more than one.
+    """
+    places = (input_ids == IMAGE_TOKEN).nonzero()[:, 0].tolist()
+    if len(places) != 1:
+        raise ValueError(f"a prompt needs exactly one <image>, found {len(places)}")
+    return places[0]
+
+
+def _llama_config(sizes: LlamaSizes) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=sizes.vocab,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.key_value_heads,
+        rms_norm_eps=sizes.norm_eps,
+        max_position_embeddings=sizes.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
+    )

@@ -1,0 +1,172 @@
+"""One training step: batch to losses (READ, section "Training").
+
+Every image is encoded once, however many rows ask about it; every row may hold any number of
+``[SEG]``, each with its own ground-truth mask.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from workers.read.masks import SegMask, SegToken
+from workers.read.model import ReadModel, image_place
+
+IGNORED = -100
+DICE_SCALE = 1000.0
+DICE_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights of the three losses; Dice is 4 when the 7B model is trained from scratch."""
+
+    ce: float = 1.0
+    bce: float = 2.0
+    dice: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """B images and R rows (question with answer) about them.
+
+    ``clip_views`` (B, 3, c, c), ``sam_views`` (B, 3, s, s); per image ``image_hw`` and
+    ``resized_hw`` in pixels. Per row: ``image_index`` into the images, ``input_ids`` (R, L) int64
+    padded on the right with one -200 each, ``labels`` (R, L) int64 with -100 where the loss looks
+    away. ``masks`` holds, row after row and in the order of the row's ``[SEG]`` tokens, one
+    (H, W) truth in [0, 1] of the image's original size for each token. ``seg_id`` is the
+    tokenizer's id of ``[SEG]``.
+    """
+
+    clip_views: Tensor
+    sam_views: Tensor
+    image_hw: Sequence[tuple[int, int]]
+    resized_hw: Sequence[tuple[int, int]]
+    image_index: Sequence[int]
+    input_ids: Tensor
+    labels: Tensor
+    masks: Sequence[Tensor]
+    seg_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLosses:
+    """Weighted losses () and what they were computed from.
+
+    ``loss`` is ``ce + bce + dice``. ``segments`` are the ``[SEG]`` of all rows in order, each with
+    its similarity map (T,), points and mask logits, so that a recipe can add a loss of its own;
+    ``segment_rows`` names the row of each.
+    """
+
+    loss: Tensor
+    ce: Tensor
+    bce: Tensor
+    dice: Tensor
+    segments: tuple[SegMask, ...]
+    segment_rows: tuple[int, ...]
+
+
+def training_step_losses(
+    model: ReadModel, batch: TrainingBatch, weights: LossWeights | None = None
+) -> TrainingLosses:
+    """Run the model on a batch, teacher-forced, and compute its losses.
+
+    Raises:
+        ValueError: a row has no or several placeholders, or the batch has not one mask a ``[SEG]``.
+    """
+    weights = weights or LossWeights()
+    rows = range(len(batch.input_ids))
+    places = [image_place(batch.input_ids[row]) for row in rows]
+    image_tokens = model.image_tokens(model.clip_features(batch.clip_views))
+    hidden = model.hidden(
+        torch.stack(
+            [
+                model.embed(batch.input_ids[row], image_tokens[batch.image_index[row]])
+                for row in rows
+            ]
+        )
+    )
+    ce = weights.ce * _answer_loss(model, hidden, batch.labels, places)
+    tokens, segment_rows = _seg_tokens(model, batch, hidden, places)
+    segments = model.masks(tokens)
+    bce, dice = mask_losses([segment.logits for segment in segments], batch.masks)
+    bce, dice = weights.bce * bce, weights.dice * dice
+    return TrainingLosses(
+        loss=ce + bce + dice,
+        ce=ce,
+        bce=bce,
+        dice=dice,
+        segments=tuple(segments),
+        segment_rows=tuple(segment_rows),
+    )
+
+
+def mask_losses(logits: Sequence[Tensor], truths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean binary cross-entropy and Dice loss () over pairs of logits and truth, both (H, W).
+
+    Raises:
+        ValueError: the numbers of logits and truths differ.
+    """
+    if len(logits) != len(truths):
+        raise ValueError(
+            f"the rows hold {len(logits)} [SEG] but the batch brings {len(truths)} masks; "
+            "was an answer cut before its [SEG]?"
+        )
+    if not logits:
+        return torch.zeros(()), torch.zeros(())
+    pairs = [(one, truth.float()) for one, truth in zip(logits, truths, strict=True)]
+    bce = [functional.binary_cross_entropy_with_logits(one, truth) for one, truth in pairs]
+    dice = [dice_loss(one.sigmoid(), truth) for one, truth in pairs]
+    return torch.stack(bce).mean(), torch.stack(dice).mean()
+
+
+def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
+    """One minus the soft Dice coefficient of (H, W) probabilities; sums are scaled by 1/1000."""
+    overlap = 2 * (probability / DICE_SCALE * truth).sum()
+    total = (probability / DICE_SCALE).sum() + (truth / DICE_SCALE).sum()
+    return 1 - (overlap + DICE_EPSILON) / (total + DICE_EPSILON)
+
+
+def _answer_loss(model: ReadModel, hidden: Tensor, labels: Tensor, places: Sequence[int]) -> Tensor:
+    """Mean cross-entropy over every labeled token of the batch; each is predicted one before."""
+    states, targets = [], []
+    for row, place in enumerate(places):
+        labeled = (labels[row] != IGNORED).nonzero()[:, 0]
+        states.append(hidden[row, _expanded(labeled, place, hidden, labels) - 1])
+        targets.append(labels[row, labeled])
+    return functional.cross_entropy(model.logits(torch.cat(states)), torch.cat(targets))
+
+
+def _seg_tokens(
+    model: ReadModel, batch: TrainingBatch, hidden: Tensor, places: Sequence[int]
+) -> tuple[list[SegToken], list[int]]:
+    """Every ``[SEG]`` of the answers, in row order, and its row. Images without any are skipped."""
+    answers = (batch.input_ids == batch.seg_id) & (batch.labels != IGNORED)
+    rows, columns = answers.nonzero().T.tolist()
+    images = sorted({batch.image_index[row] for row in rows})
+    if not images:
+        return [], []
+    embeddings = dict(zip(images, model.sam_embedding(batch.sam_views[images]), strict=True))
+    count = hidden.shape[1] - batch.input_ids.shape[1] + 1
+    tokens = []
+    for row, column in zip(rows, columns, strict=True):
+        image, place = batch.image_index[row], places[row]
+        position = int(_expanded(torch.tensor(column), place, hidden, batch.input_ids))
+        tokens.append(
+            SegToken(
+                state=hidden[row, position - 1],
+                image_states=hidden[row, place : place + count],
+                embedding=embeddings[image],
+                image_hw=batch.image_hw[image],
+                resized_hw=batch.resized_hw[image],
+            )
+        )
+    return tokens, rows
+
+
+def _expanded(columns: Tensor, place: int, hidden: Tensor, ids: Tensor) -> Tensor:
+    """Positions in the sequence whose placeholder was replaced by image tokens."""
+    extra = hidden.shape[1] - ids.shape[1]
+    return columns + extra * (columns > place)
