@@ -125,20 +125,22 @@ def sasp_grid(similarity: Tensor, image_hw: tuple[int, int], settings: SasPSetti
 def ordered_cells(values: Tensor, settings: SasPSettings) -> SasPCells:
     """Choose cells: positives from the highest, negatives from the lowest, then the others.
 
-    The others keep row-major order. Cells that hold -1 (unknown) or NaN belong to no class.
+    The others keep row-major order. Cells that hold -1 (unknown) or NaN belong to no class. Equal
+    values come in the order that torch's unstable CPU sort gives them, as in the original, so the
+    choice is made on the CPU whatever the device.
     """
-    flat = values.flatten()
+    flat = values.flatten().cpu()
     positive = (flat >= settings.t_pos).nonzero()[:, 0]
     negative = ((flat >= 0) & (flat <= settings.t_neg)).nonzero()[:, 0]
     neutral = ((flat > settings.t_neg) & (flat < settings.t_pos)).nonzero()[:, 0]
-    positive = positive[flat[positive].argsort(descending=True, stable=True)]
-    negative = negative[flat[negative].argsort(stable=True)]
+    positive = positive[flat[positive].argsort(descending=True)]
+    negative = negative[flat[negative].argsort()]
     groups = ((positive, POSITIVE), (negative, NEGATIVE), (neutral, NEUTRAL))
     indices = torch.cat([group for group, _ in groups])
     labels = torch.cat([torch.full_like(group, label) for group, label in groups])
     return SasPCells(
-        indices[: settings.num_points],
-        labels[: settings.num_points],
+        indices[: settings.num_points].to(values.device),
+        labels[: settings.num_points].to(values.device),
         (len(positive), len(negative), len(neutral)),
     )
 
@@ -217,8 +219,9 @@ def _neighbors(positions: Tensor, size_in: int, size_out: int) -> tuple[Tensor, 
 
 
 def _min_max(values: Tensor) -> Tensor:
-    """Scale to [0, 1]; a constant map becomes NaN."""
-    lowest, highest = values.min(), values.max()
+    """Scale to [0, 1]; NaN for a constant map. Of equal extremes the first gets the gradient."""
+    flat = values.flatten()
+    lowest, highest = flat.min(dim=0).values, flat.max(dim=0).values
     return (values - lowest) / (highest - lowest)
 
 
@@ -226,6 +229,6 @@ def _side(similarity: Tensor) -> int:
     side = round(similarity.numel() ** 0.5)
     if similarity.ndim != 1 or side * side != similarity.numel():
         raise ValueError(
-            f"SasP: the similarity has shape {tuple(similarity.shape)}, not (S * S,) of a square map"
+            f"SasP: the similarity has shape {tuple(similarity.shape)}, not (S * S,)"
         )
     return side
