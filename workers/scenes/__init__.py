@@ -1,0 +1,20 @@
+"""Generated referring scenes: pictures, true masks, queries and answers, each from (seed, index).
+
+The scenes train and test the tiny checkpoint and fill the demo. numpy, Pillow and OpenCV only.
+"""
+
+from workers.scenes.difficulty import EASY, HARD, Difficulty
+from workers.scenes.records import Query, Scene, SceneObject
+from workers.scenes.render import render
+from workers.scenes.write import write_scenes
+
+__all__ = [
+    "EASY",
+    "HARD",
+    "Difficulty",
+    "Query",
+    "Scene",
+    "SceneObject",
+    "render",
+    "write_scenes",
+]

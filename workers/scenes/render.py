@@ -1,0 +1,37 @@
+"""From (seed, index) to a scene: layout, queries and picture, each from its own random stream."""
+
+import numpy as np
+
+from workers.scenes.difficulty import EASY, Difficulty
+from workers.scenes.layout import cover, picture_size, place_objects, visible_masks
+from workers.scenes.paint import add_object, background, finish
+from workers.scenes.queries import ask
+from workers.scenes.records import Scene
+
+_LAYOUT, _LANGUAGE, _LOOK = range(3)
+
+
+def render(
+    seed: int, index: int = 0, difficulty: Difficulty = EASY, max_side: int | None = None
+) -> Scene:
+    """Return scene ``index`` of ``seed``: the same one on every call.
+
+    ``max_side`` draws the same scene with its longer side cut to so many pixels; layout, queries
+    and truth stay the same.
+
+    Raises:
+        ValueError: the difficulty asks for more or larger objects than a picture holds.
+    """
+    layout = np.random.default_rng((seed, index, _LAYOUT))
+    size = picture_size(layout, difficulty)
+    objects = place_objects(layout, size, difficulty)
+    queries = ask(np.random.default_rng((seed, index, _LANGUAGE)), objects, difficulty)
+    if max_side is not None and max(size) > max_side:
+        factor = max_side / max(size)
+        size = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
+    look = np.random.default_rng((seed, index, _LOOK))
+    picture = background(look, size, difficulty.texture)
+    for item in objects:
+        picture = add_object(look, picture, cover(item, size), item.color, difficulty.texture)
+    image = finish(look, picture, difficulty.texture)
+    return Scene(seed, index, image, objects, visible_masks(list(objects), size), queries)
