@@ -1,14 +1,31 @@
-"""A store: one folder on a disk or in a bucket, and a reader for single objects."""
+"""A store: one folder on a disk or in a bucket, and a reader for single objects.
+
+Both are obstore underneath, so that disk and S3 share one code path. Both can be pickled for
+Ray workers and connect on first use.
+"""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from obstore.exceptions import AlreadyExistsError
+
+from pipeline.errors import MissingError, StorageError
+from pipeline.storage.addresses import Address, locate
+from pipeline.storage.clients import Clients
 from pipeline.storage.settings import S3Settings
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object: its absolute ``uri``, ``size`` in bytes, and what changes with its content."""
+    """One object: its absolute ``uri``, ``size`` in bytes, and ``etag``.
+
+    ``etag`` changes when the content does: S3's entity tag, or time and size of a file.
+    """
 
     uri: str
     size: int
@@ -16,72 +33,161 @@ class ObjectInfo:
 
 
 class ObjectReader:
-    """Reads objects by their URIs, local or in S3. Can be pickled; connects on first use."""
+    """Reads objects by their URIs, local or in S3."""
 
     def __init__(self, s3: S3Settings) -> None:
-        self.s3 = s3
+        self._clients = Clients(s3)
 
-    def get(self, uri: str, max_bytes: int, etag: str = "") -> bytes:
+    def get(self, uri: str, max_bytes: int | None = None, etag: str = "") -> bytes:
         """Return an object's content.
 
-        ``max_bytes`` is checked before the body is pulled. With an ``etag`` (as listed) the
-        object must still be the same.
+        Args:
+            uri: the object's address.
+            max_bytes: the bound on its size, checked before the body is pulled.
+            etag: as listed earlier; the object must still be the same. Empty: not checked.
 
         Raises:
             MissingError: there is no such object.
             StorageError: it is too large, has changed, or the store failed.
         """
-        raise NotImplementedError
+        return _get(self._clients, locate(uri), max_bytes, etag)
 
     def head(self, uri: str) -> ObjectInfo:
-        """Return what is known about an object without reading it."""
-        raise NotImplementedError
+        """Return what is known about an object without reading it.
+
+        Raises:
+            MissingError: there is no such object.
+            StorageError: the store failed.
+        """
+        return _head(self._clients, locate(uri))
 
 
 class Store:
-    """A folder of objects. Paths are relative to it, with ``/`` between their parts."""
+    """A folder of objects. Paths are relative to it, with ``/`` between their parts.
+
+    Every method raises :class:`StorageError` when the store refuses, is missing or breaks, and
+    :class:`InputError` for a path that leads outside.
+    """
 
     def __init__(self, uri: str, s3: S3Settings) -> None:
-        self.uri = uri
+        self.address = locate(uri)
         self.s3 = s3
+        self._clients = Clients(s3)
 
-    def get(self, path: str) -> bytes:
-        """Return an object's content."""
-        raise NotImplementedError
+    @property
+    def uri(self) -> str:
+        """The absolute address of the store."""
+        return self.address.uri
+
+    def get(self, path: str, max_bytes: int | None = None) -> bytes:
+        """Return an object's content; ``max_bytes`` bounds it before the body is pulled."""
+        return _get(self._clients, self.address.child(path), max_bytes, "")
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object, at once or not at all."""
-        raise NotImplementedError
+        address = self.address.child(path)
+        with self._clients.reach(address) as client:
+            client.put(address.path, data)
 
     def put_new(self, path: str, data: bytes) -> bool:
-        """Write an object unless it exists; return whether this call made it."""
-        raise NotImplementedError
+        """Write an object unless it exists; return whether this call made it.
+
+        Of several callers at once, exactly one gets True.
+        """
+        address = self.address.child(path)
+        with self._clients.reach(address) as client:
+            try:
+                client.put(address.path, data, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
 
     def head(self, path: str) -> ObjectInfo:
         """Return what is known about an object without reading it."""
-        raise NotImplementedError
+        return _head(self._clients, self.address.child(path))
 
     def exists(self, path: str) -> bool:
         """Return whether there is such an object."""
-        raise NotImplementedError
+        try:
+            self.head(path)
+        except MissingError:
+            return False
+        return True
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yield the objects below a folder, in the order of their paths."""
-        raise NotImplementedError
+        """Yield the objects below a folder; none if there is no such folder.
+
+        S3 lists in the order of keys and page by page; a disk is listed whole and sorted.
+        """
+        address = self.address.child(prefix)
+        with self._clients.reach(address) as client:
+            pages = client.list(address.path or None)
+            if address.bucket:
+                yield from (_info(address, meta) for page in pages for meta in page)
+                return
+            found = [_info(address, meta) for page in pages for meta in page]
+        yield from sorted(found, key=lambda info: info.uri)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that do not exist are no error."""
-        raise NotImplementedError
+        addresses = [self.address.child(path) for path in paths]
+        if not addresses:
+            return
+        with self._clients.reach(addresses[0]) as client:
+            if self.address.bucket:
+                client.delete([address.path for address in addresses])
+                return
+            for address in addresses:
+                with suppress(FileNotFoundError):
+                    client.delete(address.path)
 
     def delta_uri(self, table: str) -> str:
         """Return where the Delta table of that name lies."""
-        raise NotImplementedError
+        address = self.address.child(table)
+        return str(address.local) if address.local else address.uri
 
     def delta_options(self) -> dict[str, str]:
-        """Return deltalake's storage options for this store, with the current credentials."""
-        raise NotImplementedError
+        """Return deltalake's storage options with the current credentials; never show them."""
+        return self._clients.access.delta_options() if self.address.bucket else {}
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where the store is reached, None for AWS or the disk."""
+        return self._clients.endpoint(self.address.bucket)
 
 
 def open_store(uri: str, s3: S3Settings) -> Store:
-    """Return the store at a directory, ``file://`` or ``s3://`` address. Connects on first use."""
+    """Return the store at a directory, ``file://`` or ``s3://`` address. Connects on first use.
+
+    Raises:
+        InputError: the address is of another kind.
+    """
     return Store(uri, s3)
+
+
+def _get(clients: Clients, address: Address, max_bytes: int | None, etag: str) -> bytes:
+    with clients.reach(address) as client:
+        result = client.get(address.path)
+        info = _info(address, result.meta)
+        if max_bytes is not None and info.size > max_bytes:
+            raise StorageError(
+                f"{address.uri}: {info.size:,} bytes are more than the limit of {max_bytes:,}"
+            )
+        if etag and info.etag != etag:
+            raise StorageError(
+                f"{address.uri}: has changed since it was listed; run again", retryable=True
+            )
+        return bytes(result.bytes())
+
+
+def _head(clients: Clients, address: Address) -> ObjectInfo:
+    with clients.reach(address) as client:
+        return _info(address, client.head(address.path))
+
+
+def _info(address: Address, meta: "ObjectMeta") -> ObjectInfo:
+    found = Address(address.bucket, meta["path"])
+    if address.bucket:
+        return ObjectInfo(found.uri, meta["size"], (meta["e_tag"] or "").strip('"'))
+    microseconds = round(meta["last_modified"].timestamp() * 1_000_000)
+    return ObjectInfo(found.uri, meta["size"], f"{microseconds:x}-{meta['size']:x}")
