@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from workers.read.prompt import PromptSettings
+
 Family = Literal["read", "sesame", "lisa"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -112,3 +114,17 @@ class ReadConfig:
     projector: str = "mlp2x_gelu"
     select_layer: int = -2
     clip_view: ClipViewSettings = field(default_factory=ClipViewSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """How a checkpoint is used, which its weights do not tell: what ``readloop.json`` holds.
+
+    ``sasp`` None prompts SAM with the ``[SEG]`` query alone, as SESAME and LISA do.
+    ``max_new_tokens`` bounds an answer's length.
+    """
+
+    family: Family = "read"
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    sasp: SasPSettings | None = field(default_factory=SasPSettings)
+    max_new_tokens: int = 64

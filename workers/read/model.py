@@ -10,25 +10,24 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from workers.read.config import LlamaSizes, ReadConfig, SasPSettings
+from workers.read.config import LlamaSizes, ReadConfig, ReadSettings
 from workers.read.masks import SegMask, SegToken, seg_masks
 from workers.read.sam import Sam
+from workers.read.tokenizer import IMAGE_TOKEN_ID
 from workers.read.vision import build_projector, build_tower, patch_features
-
-IMAGE_TOKEN = -200
 
 
 class ReadModel(nn.Module):
     """A READ model with fresh weights of the sizes in ``config``.
 
-    ``sasp`` None prompts SAM with the ``[SEG]`` query alone. CLIP, projector, LLaMA, query head and
-    SAM's image encoder may be bfloat16; SAM's prompts and decoder always stay float32.
+    CLIP, projector, LLaMA, query head and SAM's image encoder may be bfloat16; SAM's prompts and
+    decoder always stay float32.
     """
 
-    def __init__(self, config: ReadConfig, sasp: SasPSettings | None = None) -> None:
+    def __init__(self, config: ReadConfig, settings: ReadSettings | None = None) -> None:
         super().__init__()
         self.config = config
-        self.sasp = sasp
+        self.settings = settings or ReadSettings()
         hidden = config.llama.hidden
         self.clip = build_tower(config.clip)
         self.projector = build_projector(config)
@@ -82,7 +81,7 @@ class ReadModel(nn.Module):
 
     def masks(self, tokens: Sequence[SegToken]) -> list[SegMask]:
         """``[SEG]`` tokens to masks, see :func:`workers.read.masks.seg_masks`."""
-        return seg_masks(tokens, self.query_head, self.sam, self.sasp)
+        return seg_masks(tokens, self.query_head, self.sam, self.settings.sasp)
 
 
 def image_place(input_ids: Tensor) -> int:
@@ -91,7 +90,7 @@ def image_place(input_ids: Tensor) -> int:
     Raises:
         ValueError: there is no placeholder, or more than one.
     """
-    places = (input_ids == IMAGE_TOKEN).nonzero()[:, 0].tolist()
+    places = (input_ids == IMAGE_TOKEN_ID).nonzero()[:, 0].tolist()
     if len(places) != 1:
         raise ValueError(f"a prompt needs exactly one <image>, found {len(places)}")
     return places[0]
