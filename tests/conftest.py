@@ -1,9 +1,16 @@
-"""Fixtures for every test: where optional reference data lies."""
+"""Fixtures for every test: where optional reference data lies, and a real S3 server."""
 
+import json
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
+from moto import settings
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto.server import ThreadedMotoServer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,3 +28,69 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder} (set READLOOP_SHARED)")
     return folder
+
+
+_REGION = "us-east-1"
+_ALLOW_ALL = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+}
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server; the credentials it accepts are in the environment."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def make_bucket(self, name: str, objects: Mapping[str, bytes] | None = None) -> str:
+        """Create a bucket (3 characters at least) with objects; return its ``s3://`` address."""
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name=_REGION)
+        client.create_bucket(Bucket=name)
+        for key, body in (objects or {}).items():
+            client.put_object(Bucket=name, Key=key, Body=body)
+        return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 protocol server in a thread (moto) that checks signatures.
+
+    Its credentials are in the environment; each test makes buckets of its own.
+    """
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moto.server.MotoRequestHandler.log", lambda *_: None)
+        patch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", float("inf"))
+        patch.setattr(ActionAuthenticatorMixin, "request_count", 0)
+        server.start()
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        access_key, secret_key = _make_user(endpoint)
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", access_key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+        patch.setenv("AWS_DEFAULT_REGION", _REGION)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+        yield S3Server(endpoint, access_key, secret_key)
+        server.stop()
+
+
+def _make_user(endpoint: str) -> tuple[str, str]:
+    iam = boto3.client(
+        "iam",
+        endpoint_url=endpoint,
+        region_name=_REGION,
+        aws_access_key_id="setup",
+        aws_secret_access_key="setup",
+    )
+    iam.create_user(UserName="readloop")
+    iam.put_user_policy(
+        UserName="readloop", PolicyName="all", PolicyDocument=json.dumps(_ALLOW_ALL)
+    )
+    key = iam.create_access_key(UserName="readloop")["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]

@@ -1,11 +1,32 @@
-"""The tables of a store: predictions and failures, written by one committer."""
+"""The tables of a store: predictions and failures, written by one committer.
 
-from collections.abc import Iterable, Iterator, Sequence
+Workers write shards; the committer appends their rows to the tables and deletes them. Killed at
+any point, the next run finds what is left: a shard whose rows are committed is only deleted,
+any other is committed first. No key gets two predictions.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.records import Failure, Prediction
-from pipeline.storage.shards import Shard
+from pipeline.storage import shards as shard_files
+from pipeline.storage.delta import FencedTable
+from pipeline.storage.reading import read_by_image
+from pipeline.storage.schemas import (
+    COMMITTED_AT,
+    FAILURES_SCHEMA,
+    PREDICTIONS_SCHEMA,
+    failures_from_arrow,
+)
+from pipeline.storage.shards import Shard, list_shards, read_shard
 from pipeline.storage.store import Store
+
+_ORPHANS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +40,26 @@ class Outcome:
 
 
 class PredictionTables:
-    """Predictions and failures of one store. One thread of one process commits at a time."""
+    """Predictions and failures of one store. One thread of one process commits at a time.
+
+    Every method raises :class:`pipeline.errors.StorageError` when the store fails.
+    """
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self._store = store
+        self._predictions = FencedTable(
+            store, "predictions", PREDICTIONS_SCHEMA.append(COMMITTED_AT)
+        )
+        self._failures = FencedTable(store, "failures", FAILURES_SCHEMA.append(COMMITTED_AT))
+        self._failed_now: set[str] = set()
 
     def is_done(self, key: str) -> bool:
         """Return whether a unit of work has a prediction or a failure that will not pass."""
-        raise NotImplementedError
+        return key in self._predicted or key in self._settled
 
-    def committed_keys(self) -> frozenset[str]:
+    def committed_keys(self) -> set[str]:
         """Return the keys for which :meth:`is_done` holds."""
-        raise NotImplementedError
+        return self._predicted | self._settled
 
     def adopt_orphans(self) -> int:
         """Commit what an earlier, killed run left as shards; return the rows added.
@@ -41,7 +70,11 @@ class PredictionTables:
         Raises:
             StoppedError: another run commits to this store.
         """
-        raise NotImplementedError
+        files = list(list_shards(self._store))
+        return sum(
+            self._commit(files[start : start + _ORPHANS_AT_ONCE], orphans=True)
+            for start in range(0, len(files), _ORPHANS_AT_ONCE)
+        )
 
     def commit(self, shards: Sequence[Shard]) -> int:
         """Append the shards' rows whose keys are new, then delete the shards; return the rows.
@@ -49,16 +82,100 @@ class PredictionTables:
         Raises:
             StoppedError: another run commits to this store.
         """
-        raise NotImplementedError
+        return self._commit([file for shard in shards for file in shard.files], orphans=False)
 
     def read_by_image(self, keys: Iterable[str]) -> Iterator[list[Prediction]]:
-        """Yield the predictions with those keys, all of one image together."""
-        raise NotImplementedError
+        """Yield the predictions with those keys, all of one image together.
+
+        Images come in the order of their first key, their predictions in the order of the
+        keys; keys without a prediction are left out. Memory holds the keys and a few hundred
+        images.
+        """
+        return read_by_image(self._predictions.dataset(), _distinct(keys))
 
     def failures(self, keys: Iterable[str]) -> Iterator[Failure]:
         """Yield the latest failure of each of those keys that has no prediction."""
-        raise NotImplementedError
+        wanted = _distinct(keys)
+        latest: dict[str, tuple[datetime, Failure]] = {}
+        for batch in self._failures.dataset().to_batches():
+            rows = pa.table(batch).filter(pc.is_in(batch["key"], value_set=wanted))
+            times = rows["committed_at"].to_pylist()
+            for time, failure in zip(times, failures_from_arrow(rows), strict=True):
+                if failure.key in self._predicted:
+                    continue
+                if failure.key not in latest or latest[failure.key][0] < time:
+                    latest[failure.key] = time, failure
+        yield from (failure for _, failure in latest.values())
 
     def count(self, keys: Iterable[str]) -> Outcome:
         """Return how those keys stand."""
-        raise NotImplementedError
+        wanted = _distinct(keys)
+        present = absent = 0
+        for batch in self._predictions.dataset().to_batches(columns=["key", "present"]):
+            chosen = batch.filter(pc.is_in(batch["key"], value_set=wanted))
+            positive = pc.sum(chosen["present"]).as_py() or 0
+            present += positive
+            absent += chosen.num_rows - positive
+        failed = sum(1 for _ in self.failures(wanted.to_pylist()))
+        return Outcome(present, absent, failed, len(wanted) - present - absent - failed)
+
+    def _commit(self, files: Sequence[str], *, orphans: bool) -> int:
+        predictions = [file for file in files if file.startswith(shard_files.PREDICTIONS)]
+        failures = [file for file in files if file.startswith(shard_files.FAILURES)]
+        rows = self._append(
+            self._predictions, predictions, PREDICTIONS_SCHEMA, lambda key: key in self._predicted
+        )
+        self._predicted.update(rows["key"].to_pylist())
+        failed = self._append(
+            self._failures,
+            failures,
+            FAILURES_SCHEMA,
+            lambda key: self.is_done(key) or key in self._failed_now,
+            skip=pc.field("retryable") if orphans else None,
+        )
+        self._failed_now.update(failed["key"].to_pylist())
+        self._settled.update(failed.filter(~pc.field("retryable"))["key"].to_pylist())
+        self._store.delete(files)
+        return int(rows.num_rows + failed.num_rows)
+
+    def _append(
+        self,
+        table: FencedTable,
+        files: Sequence[str],
+        schema: pa.Schema,
+        known: Callable[[str], bool],
+        skip: pc.Expression | None = None,
+    ) -> pa.Table:
+        parts = [read_shard(self._store, file) for file in files]
+        rows = pa.concat_tables(parts) if parts else schema.empty_table()
+        if skip is not None:
+            rows = rows.filter(~skip)
+        rows = _first_of_each(rows, known)
+        now = pa.array([datetime.now(UTC)] * rows.num_rows, type=COMMITTED_AT.type)
+        table.append(rows.append_column(COMMITTED_AT, now))
+        return rows
+
+    @cached_property
+    def _predicted(self) -> set[str]:
+        keys = self._predictions.dataset().to_table(columns=["key"])
+        return set(keys["key"].to_pylist())
+
+    @cached_property
+    def _settled(self) -> set[str]:
+        rows = self._failures.dataset().to_table(columns=["key", "retryable"])
+        return set(rows.filter(~pc.field("retryable"))["key"].to_pylist())
+
+
+def _distinct(keys: Iterable[str]) -> pa.Array:
+    return pc.unique(pa.array(keys, type=pa.string()))
+
+
+def _first_of_each(rows: pa.Table, known: Callable[[str], bool]) -> pa.Table:
+    """Return the first row of each key that is not known yet."""
+    seen: set[str] = set()
+    chosen = []
+    for index, key in enumerate(rows["key"].to_pylist()):
+        if key not in seen and not known(key):
+            seen.add(key)
+            chosen.append(index)
+    return rows.take(pa.array(chosen, type=pa.int64()))

@@ -1,0 +1,94 @@
+"""One Delta table with one writer at a time.
+
+Every append carries the next number of one Delta app transaction, and the table is never
+reloaded in between. Delta refuses the append if anybody else has committed such a transaction
+since: a second writer is noticed before it can double a row, and stops.
+"""
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from pipeline.errors import StoppedError, StorageError
+from pipeline.storage.faults import mapped_faults
+from pipeline.storage.store import Store
+
+_APP = "readloop"
+# A reader that picks single images reads whole row groups: about 10 MB with masks and vectors.
+_ROWS_A_GROUP = 2048
+_INDEXED = "key,image_id,label,model_version,committed_at"
+
+
+class FencedTable:
+    """A Delta table of a store, created if it is not there."""
+
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
+        self._store = store
+        self._uri = store.delta_uri(name)
+        self._options = store.delta_options()
+        self._delta = self._open(schema)
+
+    def append(self, rows: pa.Table) -> None:
+        """Append rows in one commit; none make no commit.
+
+        Raises:
+            StoppedError: somebody else has appended since this table was opened.
+            StorageError: the store failed.
+        """
+        if not rows.num_rows:
+            return
+        self._renew_credentials()
+        number = (self._delta.transaction_version(_APP) or 0) + 1
+        with mapped_faults(self._uri, self._store.endpoint):
+            try:
+                write_deltalake(
+                    self._delta,
+                    rows,
+                    mode="append",
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(_APP, number)]
+                    ),
+                    writer_properties=WriterProperties(
+                        compression="ZSTD", max_row_group_size=_ROWS_A_GROUP
+                    ),
+                )
+            except CommitFailedError as error:
+                if "oncurrent transaction" not in str(error):
+                    raise
+                raise StoppedError(
+                    f"{self._store.uri}: another run writes to this store; let it end (or stop "
+                    "it), then run again to go on"
+                ) from error
+
+    def dataset(self) -> ds.Dataset:
+        """Return the table as this writer knows it, for reading with pyarrow."""
+        self._renew_credentials()
+        with mapped_faults(self._uri, self._store.endpoint):
+            return self._delta.to_pyarrow_dataset()
+
+    def _open(self, schema: pa.Schema) -> DeltaTable:
+        with mapped_faults(self._uri, self._store.endpoint):
+            DeltaTable.create(
+                self._uri,
+                schema=schema,
+                mode="ignore",
+                configuration={"delta.dataSkippingStatsColumns": _INDEXED},
+                storage_options=self._options,
+            )
+            table = DeltaTable(self._uri, storage_options=self._options)
+        found = pa.schema(table.schema().to_arrow())
+        if found.names != schema.names:
+            raise StorageError(
+                f"{self._uri}: holds a table with other columns ({', '.join(found.names)}); "
+                "choose another store"
+            )
+        return table
+
+    def _renew_credentials(self) -> None:
+        options = self._store.delta_options()
+        if options != self._options:
+            with mapped_faults(self._uri, self._store.endpoint):
+                version = self._delta.version()
+                self._delta = DeltaTable(self._uri, version=version, storage_options=options)
+            self._options = options

@@ -1,0 +1,93 @@
+"""Reading predictions image by image, in bounded memory.
+
+A light pass reads keys and image ids only and notes the row group of each wanted row. Images
+are then read a few hundred at a time, in the order of the wanted keys, each time only from the
+row groups that hold them. Results of one image lie in one row group unless they come from
+several runs, so that most row groups are read once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from pipeline.records import Prediction
+from pipeline.storage.schemas import predictions_from_arrow
+
+_IMAGES_AT_ONCE = 256
+_GROUPS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Wanted rows, sorted by image and then by place among the wanted keys."""
+
+    image: NDArray[np.int64]
+    group: NDArray[np.int64]
+    key: pa.Array
+
+
+def read_by_image(dataset: ds.Dataset, wanted: pa.Array) -> Iterator[list[Prediction]]:
+    """Yield the predictions with the wanted keys, those of one image together.
+
+    Args:
+        dataset: the predictions table.
+        wanted: keys, each once; images come in the order of their first key, and the
+            predictions of an image in the order of its keys.
+    """
+    groups = [
+        group
+        for fragment in dataset.get_fragments()
+        for group in fragment.split_by_row_group()
+        if group.count_rows()
+    ]
+
+    @lru_cache(maxsize=_GROUPS_KEPT)
+    def load(number: int) -> pa.Table:
+        return groups[number].to_table(schema=dataset.schema)
+
+    rows = _find(groups, wanted)
+    starts = np.flatnonzero(np.diff(rows.image, prepend=-1))
+    for first in range(0, len(starts), _IMAGES_AT_ONCE):
+        bounds = np.append(starts, len(rows.image))[first : first + _IMAGES_AT_ONCE + 1]
+        keys = rows.key[bounds[0] : bounds[-1]]
+        found: dict[str, Prediction] = {}
+        for number in np.unique(rows.group[bounds[0] : bounds[-1]]):
+            table = load(int(number))
+            chosen = table.filter(pc.is_in(table["key"], value_set=keys))
+            found |= {row.key: row for row in predictions_from_arrow(chosen)}
+        ordered = [found[key] for key in keys.to_pylist()]
+        for start, end in zip(bounds[:-1] - bounds[0], bounds[1:] - bounds[0], strict=True):
+            yield ordered[start:end]
+
+
+def _find(groups: list[ds.Fragment], wanted: pa.Array) -> _Rows:
+    images, places, numbers = [], [], []
+    for number, group in enumerate(groups):
+        table = group.to_table(columns=["key", "image_id"])
+        place = pc.index_in(table["key"], value_set=wanted).combine_chunks()
+        valid = place.is_valid()
+        images.append(table["image_id"].filter(valid).combine_chunks().dictionary_encode())
+        places.append(place.filter(valid).to_numpy(zero_copy_only=False).astype(np.int64))
+        numbers.append(np.full(len(places[-1]), number, dtype=np.int64))
+    if not groups:
+        return _Rows(np.empty(0, np.int64), np.empty(0, np.int64), wanted.slice(0, 0))
+    place = np.concatenate(places)
+    image = _first_places(images, place)
+    order = np.lexsort((place, image))
+    return _Rows(image[order], np.concatenate(numbers)[order], wanted.take(pa.array(place[order])))
+
+
+def _first_places(images: list[pa.DictionaryArray], place: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each row the smallest place that any row of its image has."""
+    ids = pa.chunked_array(images).unify_dictionaries()
+    codes = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in ids.chunks])
+    first = np.full(len(ids.chunk(0).dictionary), np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(first, codes, place)
+    smallest: NDArray[np.int64] = first[codes]
+    return smallest
