@@ -17,6 +17,7 @@ from workers.read.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO: several JPEGs in one file, as phones write them
+JPEG_FILL, JPEG_SCAN, JPEG_END = b"\xff", b"\xff\xda", b"\xff\xd9"
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)  # what Pillow raises
 
@@ -98,7 +99,8 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(
-            f"not an image, or cut off in its header; known formats: {', '.join(FORMATS)}"
+            "not an image, without pixels, or cut off in its header; "
+            f"known formats: {', '.join(FORMATS)}"
         ) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image has too many pixels: {error}") from error
@@ -108,8 +110,6 @@ def _open(data: bytes) -> Image.Image:
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
-    if width * height == 0:
-        raise ImageError(f"the image has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise ImageError(
             f"the image has {width} x {height} pixels, more than the limit of {max_pixels}; "
@@ -124,11 +124,11 @@ def _jpeg_ends(data: bytes) -> bool:
     """
     position = 2
     while position + 4 <= len(data):
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
-        if data[position] != 0xFF or marker == 0xDA:
+        marker, length = data[position : position + 2], data[position + 2 : position + 4]
+        if marker == JPEG_SCAN or not marker.startswith(JPEG_FILL):
             break
-        position += 1 if marker == 0xFF else 2 + length
-    return data.find(b"\xff\xd9", position) >= 0
+        position += 1 if marker == JPEG_FILL * 2 else 2 + int.from_bytes(length)
+    return data.find(JPEG_END, position) >= 0
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:
