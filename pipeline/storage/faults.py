@@ -13,6 +13,8 @@ from obstore.exceptions import BaseError
 
 from pipeline.errors import MissingError, StorageError
 
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_NEXT_CAUSE = re.compile(r"\s*\n\s*↳\s*")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
@@ -30,15 +32,16 @@ def mapped_faults(uri: str, endpoint: str | None) -> Iterator[None]:
     try:
         yield
     except (BaseError, DeltaError, OSError, ValueError) as error:
-        raise explain(str(error), uri, endpoint, missing=_says_missing(error)) from error
+        raise explain(error, uri, endpoint) from error
 
 
-def explain(text: str, uri: str, endpoint: str | None, *, missing: bool = False) -> StorageError:
-    """Return our error for the text of a storage library's error."""
+def explain(error: Exception, uri: str, endpoint: str | None) -> StorageError:
+    """Return our error for one of a storage library."""
+    text = _NEXT_CAUSE.sub(": ", _COLOR.sub("", str(error)))
     status, code = _status(text), _first(_CODE, text)
     if code == "NoSuchBucket":
         return MissingError(f"{uri}: the bucket does not exist; check its name and the endpoint")
-    if missing:
+    if isinstance(error, FileNotFoundError) or (status == _NOT_FOUND and code in ("", "NoSuchKey")):
         return MissingError(f"{uri}: does not exist")
     if any(sign in text for sign in _DISK_REFUSES):
         return StorageError(f"{uri}: the disk refuses access; check its permissions")
@@ -61,13 +64,6 @@ def _what_may_pass(text: str, status: int | None, code: str, endpoint: str | Non
     if status is None and any(sign in text for sign in _CONNECTION):
         return f"no connection to {endpoint or 'AWS'}; check that the endpoint is right and up"
     return ""
-
-
-def _says_missing(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError):
-        return True
-    text = str(error)
-    return _status(text) == _NOT_FOUND and _first(_CODE, text) in ("", "NoSuchKey")
 
 
 def _refused(text: str, code: str) -> str:
