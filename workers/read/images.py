@@ -61,7 +61,8 @@ def clip_view(image: np.ndarray, settings: ClipViewSettings) -> np.ndarray:
     resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     square = resized.crop((left, top, left + crop, top + crop))
     unit = np.asarray(square, dtype=np.float32) / 255
-    normalized = (unit - np.float32(settings.mean)) / np.float32(settings.std)
+    mean, std = (np.array(values, dtype=np.float32) for values in (settings.mean, settings.std))
+    normalized = (unit - mean) / std
     return np.ascontiguousarray(normalized.transpose(2, 0, 1))
 
 
