@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from workers.read.config import ReadConfig, ReadSettings
 from workers.read.errors import CheckpointError
 from workers.read.keys import CLIP_PART, CLIP_UNUSED, check_keys, released_key, wanted
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
@@ -180,10 +179,10 @@ def _fill(
         assign=True,
     )
     model.llama.model.rotary_emb = LlamaRotaryEmbedding(model.llama.config).to(device)
-    positions = model.clip.embeddings
-    positions.position_ids = torch.arange(positions.num_positions, device=device)[None]
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    places = model.clip.embeddings
+    places.register_buffer(
+        "position_ids", torch.arange(places.num_positions, device=device)[None], persistent=False
+    )
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ the shapes of its weights.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from workers.read.config import (
     ClipSizes,
@@ -17,6 +17,7 @@ from workers.read.config import (
 from workers.read.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
+Value = TypeVar("Value")
 
 LLAMA_FIELDS = {
     "vocab": "vocab_size",
@@ -41,6 +42,9 @@ CLIP_FIELDS = {
 """Field of our sizes: key in ``config.json``. Both ways go through these two tables."""
 
 CLIP_DEFAULTS = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+BICUBIC = 3
+"""Pillow's number for it, which image processors store."""
+
 SAM_PREFIX = "model.visual_model."
 
 
@@ -106,7 +110,7 @@ def preprocessor_json(view: ClipViewSettings) -> dict[str, Any]:
         "do_center_crop": True,
         "do_normalize": True,
         "do_resize": True,
-        "resample": 3,
+        "resample": BICUBIC,
         "size": view.shortest_side,
         "crop_size": view.crop,
         "image_mean": list(view.mean),
@@ -128,8 +132,8 @@ def _clip_sizes(clip: Mapping[str, Any]) -> ClipSizes:
 
 def _clip_view(preprocessor: Mapping[str, Any]) -> ClipViewSettings:
     where = "preprocessor_config.json of the vision tower"
-    if preprocessor.get("resample", 3) != 3:
-        raise CheckpointError(f"{where}: resample {preprocessor['resample']} is not bicubic (3)")
+    if preprocessor.get("resample", BICUBIC) != BICUBIC:
+        raise CheckpointError(f"{where}: resample {preprocessor['resample']} is not {BICUBIC}")
     size, crop = (_need(preprocessor, key, where) for key in ("size", "crop_size"))
     return ClipViewSettings(
         shortest_side=size["shortest_edge"] if isinstance(size, dict) else size,
@@ -185,7 +189,7 @@ def _count(shapes: Shapes, prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)})
 
 
-def _need(values: Mapping[str, Any], key: str, where: str) -> Any:
+def _need(values: Mapping[str, Value], key: str, where: str) -> Value:
     if values.get(key) is None:
         raise CheckpointError(f"{where}: {key!r} is missing")
     return values[key]
