@@ -2,16 +2,24 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.settings import Settings
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write what to look for")
+    return text
 
 
 class QuerySettings(Settings):
     """One query that is applied to every image; without a label, one is made from its place."""
 
-    label: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    text: Annotated[str, Field(min_length=1)]
+    label: Label | None = None
+    text: Annotated[str, AfterValidator(_not_blank)]
 
 
 class SourceSettings(Settings):

@@ -1,10 +1,26 @@
 """From a source to units of work: every image with all of its queries and their keys."""
 
+import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
-from pipeline.records import ImageTasks
+from pipeline.errors import MissingError
+from pipeline.records import ImageRef, ImageTasks, LabelTask, Query, task_key
+from pipeline.sources.grouping import ManifestImage, images_of
+from pipeline.sources.listing import listed_images
+from pipeline.sources.manifest import is_manifest, read_manifest
+from pipeline.sources.queries import AskedQuery, everywhere, name_queries
 from pipeline.sources.settings import SourceSettings
+from pipeline.storage.addresses import Address, locate
 from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import ObjectReader
+
+_LOG = logging.getLogger(__name__)
+_HEADS_AT_ONCE = 32
+_IMAGES_AT_ONCE = 512
+
+_Images = Iterator[tuple[ImageRef, tuple[AskedQuery, ...]]]
 
 
 def image_tasks(
@@ -16,11 +32,59 @@ def image_tasks(
 ) -> Iterator[ImageTasks]:
     """Yield the images of a source in a stable order, at most ``limit`` of them.
 
-    Queries are not judged here: an empty or overlong one becomes a task, for the replica to
-    refuse and record.
+    Queries are not judged here: an empty or overlong one of a manifest becomes a task, for the
+    replica to refuse and record. An image of a manifest that does not exist becomes a task too,
+    with an empty etag, and fails when it is fetched.
+
+    Args:
+        source: the images and the queries.
+        s3: how to reach S3.
+        model_version: part of every key.
+        settings_json: the canonical JSON of everything else that changes a result.
+        limit: the most images; None for all.
 
     Raises:
         InputError: the source is missing or empty, or a manifest or query file is wrong.
         StorageError: a store refused or broke.
     """
-    raise NotImplementedError
+    reader = ObjectReader(s3)
+    common = everywhere(source.queries, reader)
+    place = locate(source.images)
+    images = _manifest_images(place, reader) if is_manifest(place) else _listed(place, s3)
+    dropped = 0
+    for image, own in islice(images, limit):
+        queries, twice = name_queries((*common, *own), image.uri)
+        dropped += twice
+        yield ImageTasks(
+            image,
+            tuple(_task(image, query, model_version, settings_json) for query in queries),
+        )
+    if dropped:
+        _LOG.warning("%s: %d queries were asked twice and count once", place.uri, dropped)
+
+
+def _task(image: ImageRef, query: Query, model_version: str, settings: str) -> LabelTask:
+    return LabelTask(task_key(image, query, model_version, settings), query.label, query.text)
+
+
+def _listed(place: Address, s3: S3Settings) -> _Images:
+    return ((image, ()) for image in listed_images(place, s3))
+
+
+def _manifest_images(place: Address, reader: ObjectReader) -> _Images:
+    images = images_of(read_manifest(place, reader), place)
+    with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
+        while block := list(islice(images, _IMAGES_AT_ONCE)):
+            references = pool.map(lambda image: _reference(image, reader), block)
+            for image, reference in zip(block, references, strict=True):
+                yield reference, image.asked
+
+
+def _reference(image: ManifestImage, reader: ObjectReader) -> ImageRef:
+    try:
+        info = reader.head(image.uri)
+        size, etag = info.size, info.etag
+    except MissingError:
+        size, etag = 0, ""
+    group = image.group or locate(image.uri).parent.uri
+    return ImageRef(image.id or image.uri, image.uri, size, etag, group)
