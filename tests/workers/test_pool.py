@@ -1,0 +1,73 @@
+"""The pool on two local Ray nodes with a pretended GPU each."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from pipeline.records import ImageTasks, Prediction, Timings
+from pipeline.storage.shards import Shard
+from pipeline.storage.store import open_store
+from pipeline.storage.tables import PredictionTables
+from workers.actor import LabelJob
+from workers.pool import predict_all
+from workers.settings import PoolSettings
+
+MakeImages = Callable[..., list[ImageTasks]]
+MakeJob = Callable[..., LabelJob]
+
+TWO = PoolSettings(replicas=2, gpus=1, cpus=1, images_per_batch=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_nodes() -> Iterator[None]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def commit_all(job: LabelJob, groups: Iterator[list[Shard]]) -> dict[str, Prediction]:
+    """Commit groups of shards and return the predictions by key, without their timings."""
+    tables = PredictionTables(open_store(job.store, job.s3))
+    for group in groups:
+        tables.commit(group)
+    rows = [row for rows in tables.read_by_image(tables.committed_keys()) for row in rows]
+    assert len({row.key for row in rows}) == len(rows)
+    return {row.key: replace(row, timings=Timings(0, 0, 0, 0, 0)) for row in rows}
+
+
+def test_a_killed_replica_changes_nothing_in_the_table(
+    images: MakeImages, job: MakeJob, tmp_path: Path, stand_in: Callable[..., partial]
+) -> None:
+    work = images(24, "bright", "no such thing")
+    births = tmp_path / "births"
+    births.mkdir()
+    calm = job(stand_in(), "calm")
+    undisturbed = commit_all(calm, predict_all(work, calm, TWO, threading.Event()))
+
+    rough = job(stand_in(births=births, delay=0.1), "rough")
+    killer = threading.Thread(target=_kill_one, args=(births, tmp_path / "rough"))
+    killer.start()
+    disturbed = commit_all(rough, predict_all(work, rough, TWO, threading.Event()))
+    killer.join()
+    assert len(list(births.iterdir())) == 3
+    assert disturbed == undisturbed
+    assert disturbed.keys() == {task.key for image in work for task in image.tasks}
+
+
+def _kill_one(births: Path, store: Path) -> None:
+    """Wait until both replicas live and a shard is written; then kill one of them."""
+    while len(list(births.iterdir())) < 2 or not list(store.glob("shards/*/*.parquet")):
+        time.sleep(0.02)
+    os.kill(int(next(births.iterdir()).name), signal.SIGKILL)

@@ -1,0 +1,190 @@
+"""The steps of one image: check its queries, fetch, decode, predict. Each may fail, as data."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import StorageError
+from pipeline.records import Failure, FailureStage, ImageTasks, LabelTask, Prediction, Timings
+from pipeline.storage.store import ObjectReader
+from workers.answers import prediction
+from workers.read.errors import ImageError, QueryError
+from workers.read.images import decode
+from workers.settings import LimitSettings
+
+if TYPE_CHECKING:
+    from workers.read.engine import Answer
+
+Row = Prediction | Failure
+PREDICT_ERRORS = (ValueError, RuntimeError, ArithmeticError, LookupError, MemoryError)
+"""What an engine may raise for one image or query without being broken itself."""
+
+
+class Engine(Protocol):
+    """What a replica needs of a model: see :class:`workers.read.engine.ReadEngine`."""
+
+    version: str
+    settings_json: str
+
+    def predict(self, image: NDArray[np.uint8], queries: Sequence[str]) -> "Sequence[Answer]":
+        """Return one answer a query for an upright RGB image (H, W, 3)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a unit of work has no prediction."""
+
+    stage: FailureStage
+    reason: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An image's tasks with its bytes, or what went wrong; ``seconds`` is the wait for them."""
+
+    work: ImageTasks
+    content: bytes | Trouble
+    seconds: float
+
+
+def fetch(work: ImageTasks, reader: ObjectReader, limits: LimitSettings) -> Fetched:
+    """Read one image's bytes, which must be those that were listed."""
+    start = time.perf_counter()
+    content: bytes | Trouble
+    try:
+        content = reader.get(work.image.uri, limits.image_bytes, work.image.etag)
+    except StorageError as error:
+        content = Trouble("fetch", str(error), error.retryable)
+    return Fetched(work, content, time.perf_counter() - start)
+
+
+def label_image(fetched: Fetched, engine: Engine, limits: LimitSettings, version: str) -> list[Row]:
+    """Turn an image's tasks into rows, one each and in their order.
+
+    Raises:
+        RuntimeError: the engine's device is broken; nothing more can be done in this process.
+    """
+    tasks = fetched.work.tasks
+    troubles = {task.key: _query_trouble(task.query, limits) for task in tasks}
+    asked = [task for task in tasks if troubles[task.key] is None]
+    rows = {row.key: row for row in _asked_rows(fetched, asked, engine, limits, version)}
+    for task in tasks:
+        trouble = troubles[task.key]
+        if trouble is not None:
+            rows[task.key] = failure(fetched.work, task, trouble, version)
+    return [rows[task.key] for task in tasks]
+
+
+def failure(work: ImageTasks, task: LabelTask, trouble: Trouble, version: str) -> Failure:
+    """Return the record of a unit of work that has no prediction."""
+    image = work.image
+    return Failure(
+        key=task.key,
+        image_id=image.id,
+        image=image.uri,
+        etag=image.etag,
+        label=task.label,
+        query=task.query,
+        stage=trouble.stage,
+        reason=trouble.reason,
+        retryable=trouble.retryable,
+        model_version=version,
+    )
+
+
+def _query_trouble(query: str, limits: LimitSettings) -> Trouble | None:
+    if not query.strip():
+        return Trouble("query", "the query is empty")
+    if len(query) > limits.query_characters:
+        return Trouble(
+            "query",
+            f"the query has {len(query)} characters, "
+            f"limits.query_characters is {limits.query_characters}",
+        )
+    return None
+
+
+def _asked_rows(
+    fetched: Fetched, tasks: list[LabelTask], engine: Engine, limits: LimitSettings, version: str
+) -> list[Row]:
+    start = time.perf_counter()
+    image = _decoded(fetched.content, limits)
+    if isinstance(image, Trouble):
+        return [failure(fetched.work, task, image, version) for task in tasks]
+    shared = Timings(fetched.seconds, time.perf_counter() - start, 0.0, 0.0, 0.0)
+    answers = answer_all(engine, image, [task.query for task in tasks])
+    return [
+        failure(fetched.work, task, answer, version)
+        if isinstance(answer, Trouble)
+        else prediction(
+            fetched.work.image,
+            task,
+            answer,
+            size=(image.shape[0], image.shape[1]),
+            model_version=version,
+            timings=_timings(shared, answer, len(tasks)),
+        )
+        for task, answer in zip(tasks, answers, strict=True)
+    ]
+
+
+def _decoded(content: bytes | Trouble, limits: LimitSettings) -> NDArray[np.uint8] | Trouble:
+    if isinstance(content, Trouble):
+        return content
+    try:
+        return decode(content, limits.image_pixels)
+    except ImageError as error:
+        return Trouble("decode", str(error))
+
+
+def answer_all(
+    engine: Engine, image: NDArray[np.uint8], queries: Sequence[str]
+) -> "list[Answer | Trouble]":
+    """Ask all queries in one pass, or one by one if that fails: one may spoil it for the rest."""
+    if not queries:
+        return []
+    try:
+        return list(engine.predict(image, queries))
+    except PREDICT_ERRORS as error:
+        if is_device_fault(error):
+            raise
+    return [_answer_alone(engine, image, query) for query in queries]
+
+
+def _answer_alone(engine: Engine, image: NDArray[np.uint8], query: str) -> "Answer | Trouble":
+    try:
+        (answer,) = engine.predict(image, [query])
+    except QueryError as error:
+        return Trouble("query", str(error))
+    except PREDICT_ERRORS as error:
+        if is_device_fault(error):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        return Trouble("predict", reason, retryable=_out_of_memory(error))
+    return answer
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Return whether the accelerator is unusable for this process from now on."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _timings(shared: Timings, answer: "Answer", queries: int) -> Timings:
+    return replace(
+        shared,
+        fetch=shared.fetch / queries,
+        decode=shared.decode / queries,
+        encode=answer.seconds.encode,
+        answer=answer.seconds.answer,
+        mask=answer.seconds.mask,
+    )
