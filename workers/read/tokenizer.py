@@ -42,8 +42,10 @@ class ReadTokenizer:
         whole = sorted((*added, *self._special.values()), key=len, reverse=True)
         self._whole = re.compile("(" + "|".join(map(re.escape, whole)) + ")")
         self.seg_id, self.im_start_id, self.im_end_id = added[SEG], added[IM_START], added[IM_END]
-        roles = ("bos_token", "eos_token", "pad_token")
-        self.bos_id, self.eos_id, self.pad_id = (self._control_id(special[role]) for role in roles)
+        self.bos_id = self._control_id(special["bos_token"])
+        self.eos_id = self._control_id(special["eos_token"])
+        self.unk_id = self._control_id(special["unk_token"])
+        self.pad_id = self._control_id(special["pad_token"])
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "ReadTokenizer":

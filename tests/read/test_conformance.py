@@ -1,0 +1,140 @@
+"""The harness: it passes on the recorded numbers and lets nothing wrong, missing or new through."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workers.read.conformance import CaseResult, report, run_conformance, table
+from workers.read.conformance.cases import (
+    EXACT,
+    TENSOR,
+    MaskBits,
+    Tolerance,
+    Values,
+    compare,
+    failure,
+)
+from workers.read.errors import ReadError
+
+
+def only(recorded: dict, computed: dict, **options: list[str]) -> CaseResult:
+    """The one result of comparing."""
+    (result,) = compare("case", "kind", recorded, computed, **options)
+    return result
+
+
+def test_a_difference_within_the_tolerance_is_ok_and_beyond_is_not() -> None:
+    recorded = {"x": np.array([1.0, 100.0])}
+    near = only(recorded, {"x": Values([1.0001, 100.001])})
+    far = only(recorded, {"x": Values([1.0003, 100.0])})
+    assert near.ok
+    assert not far.ok
+    assert far.max_abs == pytest.approx(3e-4)
+    assert far.tolerance == pytest.approx(2e-4)
+
+
+def test_recorded_integers_have_to_be_equal() -> None:
+    assert only({"x": np.array([3])}, {"x": Values([3])}).ok
+    assert not only({"x": np.array([3])}, {"x": Values([4], tolerance=Tolerance(10))}).ok
+
+
+def test_strided_recordings_skip_elements() -> None:
+    full = np.arange(24.0).reshape(2, 12)
+    assert only({"x_s4": full[:, ::4]}, {"x": Values(full, strided=(1,))}).ok
+    assert not only({"x_s4": full[:, 1::4]}, {"x": Values(full, strided=(1,))}).ok
+    assert only({"x_s4_0": full[:, ::4]}, {"x_0": Values(full, strided=(1,))}).ok
+
+
+@pytest.mark.parametrize(
+    ("recorded", "computed", "reason"),
+    [
+        ({"x": np.zeros(2)}, {}, "x (nothing computed to compare it with)"),
+        ({}, {"x": Values([0.0])}, "x (not recorded)"),
+        ({"x": np.zeros(2)}, {"x": Values([0.0])}, "x (other shape, or NaN)"),
+        ({"x": np.zeros(1)}, {"x": Values([float("nan")])}, "x (other shape, or NaN)"),
+    ],
+)
+def test_what_cannot_be_compared_is_a_failure(recorded: dict, computed: dict, reason: str) -> None:
+    assert only(recorded, computed) == failure("case", "kind", reason, 1e-4 * ("NaN" in reason))
+
+
+def test_arrays_are_left_out_only_by_name() -> None:
+    assert list(compare("case", "kind", {"x": np.zeros(1)}, {}, left_out=["x"])) == []
+
+
+def test_mask_pixels_may_differ_only_near_zero() -> None:
+    recorded = {"mask": np.packbits(np.array([1, 1, 0, 0], dtype=bool))}
+    assert only(recorded, {"mask": MaskBits(np.array([2.0, -5e-4, 5e-4, -2.0]))}).ok
+    wrong = only(recorded, {"mask": MaskBits(np.array([2.0, -0.1, 0.1, -2.0]))})
+    assert (wrong.max_abs, wrong.ok) == (2, False)
+
+
+def test_the_table_names_the_case_that_is_over() -> None:
+    good = CaseResult("a", "kind", "x", 0.0, 1e-4, ok=True)
+    lines = table([good, failure("b", "kind", "x")])
+    assert len(lines) == 2
+    assert lines[1].endswith("OVER in b")
+    assert report([good])["cases"][0]["array"] == "x"
+
+
+def test_tolerances_are_those_of_the_model_page() -> None:
+    assert TENSOR.bounds(np.array([-2.0])) == pytest.approx(3e-4)
+    assert EXACT.bounds(np.array([5.0])) == 0
+
+
+def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="no list of recorded cases"):
+        run_conformance(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"files": {}}')
+    with pytest.raises(ReadError, match="lists no case"):
+        run_conformance(tmp_path)
+
+
+@pytest.fixture
+def recorded(shared: Path, tmp_path: Path) -> Path:
+    """A folder with the recorded arrays, whose manifest a test may change."""
+    source = shared / "goldens" / "read"
+    for part in ("checkpoint", "clip", "goldens"):
+        (tmp_path / part).symlink_to(source / part)
+    (tmp_path / "manifest.json").write_bytes((source / "manifest.json").read_bytes())
+    return tmp_path
+
+
+def rewrite(folder: Path, **parts: object) -> None:
+    """Replace parts of the manifest."""
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **parts}))
+
+
+def test_recorded_cases_pass(recorded: Path) -> None:
+    kinds = ["preprocess", "preprocess_odd", "tokenizer", "sasp", "static"]
+    results = run_conformance(recorded, kinds)
+    assert [result for result in results if not result.ok] == []
+    assert {result.kind for result in results} == set(kinds)
+
+
+def test_an_answer_and_its_mask_pass_through_every_tensor(recorded: Path) -> None:
+    cases = json.loads((recorded / "manifest.json").read_text())["cases"]
+    rewrite(recorded, cases=[case for case in cases if case["case"] == "p06_small"], files={})
+    results = run_conformance(recorded, ["evaluate"])
+    assert [result for result in results if not result.ok] == []
+    assert {"output_ids", "points", "mask_packed"} <= {result.array for result in results}
+
+
+def test_a_listed_file_that_no_case_tells_about_is_a_failure(recorded: Path) -> None:
+    rewrite(recorded, cases=[], files={"eval_x.npz": {"kind": "evaluate"}})
+    (result,) = run_conformance(recorded, ["evaluate"])
+    assert not result.ok
+    assert result.name == "eval_x.npz"
+    assert result.array.startswith("(not run: ")
+
+
+def test_a_missing_recording_is_a_failure_and_an_unknown_kind_is_told(recorded: Path) -> None:
+    told: list[str] = []
+    file = {"kind": "preprocess", "image": "images/land_480x640.png"}
+    rewrite(recorded, files={"pre_gone.npz": file, "other.npz": {"kind": "other"}})
+    (result,) = run_conformance(recorded, ["preprocess"], progress=told.append)
+    assert not result.ok
+    assert told == ["left out: 1 of kind other", "preprocess pre_gone.npz"]

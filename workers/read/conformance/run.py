@@ -1,0 +1,99 @@
+"""Running every recorded case of the kinds that are known here."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.read.conformance import evaluate, preprocess, sam, sasp, tokenizer
+from workers.read.conformance.cases import CaseResult, failure
+from workers.read.conformance.subject import Subject
+from workers.read.errors import CheckpointError, ReadError
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Which cases of a kind a folder lists, and how one of them is compared."""
+
+    names: Callable[[Subject, str], list[str]]
+    run: Callable[[Subject, str, str], Iterator[CaseResult]]
+
+
+RUNNERS = {
+    "preprocess": Runner(preprocess.names, preprocess.run),
+    "preprocess_odd": Runner(preprocess.names, preprocess.run),
+    "tokenizer": Runner(tokenizer.names, tokenizer.run),
+    "sasp": Runner(sasp.names, sasp.run),
+    "static": Runner(sam.names, sam.run),
+    "evaluate": Runner(evaluate.names, evaluate.run),
+}
+
+
+def run_conformance(
+    folder: str | Path,
+    kinds: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> list[CaseResult]:
+    """Run every case of ``kinds`` (all known ones) that ``folder/manifest.json`` lists.
+
+    A listed case that cannot be run is a result that is not ok. ``progress`` is told each case's
+    name as it begins, and which kinds of the manifest nothing here runs.
+
+    Raises:
+        ReadError: the folder has no manifest, no usable checkpoint, or no case of these kinds.
+    """
+    subject = Subject(Path(folder))
+    chosen = {kind: RUNNERS[kind] for kind in (RUNNERS if kinds is None else kinds)}
+    tell = progress or (lambda _: None)
+    listed = Counter(entry["kind"] for entry in subject.manifest.get("files", {}).values())
+    for kind in listed.keys() - chosen.keys():
+        tell(f"left out: {listed[kind]} of kind {kind}")
+    results = []
+    for kind, runner in chosen.items():
+        for name in runner.names(subject, kind):
+            tell(f"{kind} {name}")
+            results += _run(runner, subject, kind, name)
+    if not results:
+        raise ReadError(f"{folder}: lists no case of {', '.join(chosen)}")
+    return results
+
+
+def report(results: Iterable[CaseResult]) -> dict[str, Any]:
+    """Results as a JSON object."""
+    return {"cases": [asdict(result) for result in results]}
+
+
+def table(results: Iterable[CaseResult]) -> list[str]:
+    """Lines for a person: the worst difference of each array over all cases of its kind."""
+    groups: dict[tuple[str, str], list[CaseResult]] = {}
+    for result in results:
+        groups.setdefault((result.kind, result.array), []).append(result)
+    lines = [f"{'kind':15} {'array':44} {'cases':>5} {'worst':>10} {'tolerance':>10}"]
+    for (kind, array), group in groups.items():
+        worst = max(group, key=_severity)
+        value = "-" if worst.max_abs is None else f"{worst.max_abs:.3g}"
+        verdict = "" if worst.ok else f"  OVER in {worst.name}"
+        lines.append(
+            f"{kind:15} {array:44} {len(group):5} {value:>10} {worst.tolerance:10.3g}{verdict}"
+        )
+    return lines
+
+
+def _run(runner: Runner, subject: Subject, kind: str, name: str) -> list[CaseResult]:
+    try:
+        results = list(runner.run(subject, kind, name))
+    except CheckpointError:
+        raise
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        return [failure(name, kind, f"(not run: {type(error).__name__} {error})")]
+    return results or [failure(name, kind, "(not run: nothing was compared)")]
+
+
+def _severity(result: CaseResult) -> tuple[bool, float]:
+    """Order results: failed ones, then by the share of the bound that is used."""
+    if result.max_abs is None:
+        return True, float("inf")
+    return not result.ok, result.max_abs / max(result.tolerance, 1e-30)
