@@ -4,28 +4,26 @@ A folder holds ``config.json``, weights, the tokenizer's files and, of ours, ``r
 perhaps the CLIP tower in a folder of its own. Weights are stored in bfloat16.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from workers.read.errors import CheckpointError
+from workers.read.files import read_json
+from workers.read.identity import TOWER_FILES, tower_folder
 from workers.read.keys import CLIP_PART, CLIP_UNUSED, check_keys, released_key, wanted
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
 from workers.read.model import ReadModel
 from workers.read.settings import ARCHITECTURES, FILE, TOWER, read_settings
-from workers.read.weights import INDEXES, SINGLES, read_json, read_tensors, weight_files
+from workers.read.weights import read_tensors
 
 OWN_TOWER = "clip"
-TOWER_FILES = ("config.json", "preprocessor_config.json")
 FLOAT32_PARTS = ("sam.prompt_encoder.", "sam.mask_decoder.")
 NOT_LISA_1 = (
     "this is not a READ, SESAME or LISA v1 checkpoint. LISA v0 keeps its parts in files of their "
@@ -52,7 +50,7 @@ def load_model(
     folder = Path(folder)
     llava = read_json(folder / "config.json")
     settings, own_tower = read_settings(folder, llava)
-    tower = _tower_folder(folder, llava, own_tower, clip)
+    tower = tower_folder(folder, llava, own_tower, clip)
     weights = wanted(read_tensors(folder))
     _refuse_other_models(folder, weights)
     config = read_config(
@@ -91,61 +89,6 @@ def save_model(model: ReadModel, folder: str | Path) -> None:
     _write_json(folder / FILE, {**asdict(settings), TOWER: OWN_TOWER})
     _write_json(tower / TOWER_FILES[0], clip_json(config.clip))
     _write_json(tower / TOWER_FILES[1], preprocessor_json(config.clip_view))
-
-
-def fingerprint(folder: str | Path, *, clip: str | Path | None = None) -> str:
-    """Hash the contents of a checkpoint to 16 hex digits: its version.
-
-    Weights, sizes, tokenizer and tower count; ``readloop.json`` does not, its settings are
-    recorded by themselves.
-
-    Raises:
-        CheckpointError: as :func:`load_model`, as far as files go.
-    """
-    folder = Path(folder)
-    llava = read_json(folder / "config.json")
-    tower = _tower_folder(folder, llava, read_settings(folder, llava)[1], clip)
-    tokenizer = [folder / name for name in ("tokenizer.model", "added_tokens.json")]
-    tower_files = [tower / name for name in TOWER_FILES]
-    paths = [folder / "config.json", *tokenizer, *weight_files(folder), *tower_files]
-    digest = hashlib.sha256()
-    for path in [*paths, *weight_files(tower)]:
-        try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()[:16]
-
-
-def _tower_folder(
-    folder: Path, llava: dict[str, Any], own: str | None, override: str | Path | None
-) -> Path:
-    if override is not None:
-        place = Path(override)
-    elif own is not None:
-        place = folder / own
-    else:
-        return _named_tower(folder, llava)
-    if not place.is_dir():
-        raise CheckpointError(f"{place}: no such folder; the vision tower was expected there")
-    return place
-
-
-def _named_tower(folder: Path, llava: dict[str, Any]) -> Path:
-    """Folder of the tower that ``config.json`` names: a folder, or a hub name in the cache."""
-    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
-    if not name:
-        raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise CheckpointError(
-            f"{folder / 'config.json'}: vision tower {name!r} is neither a folder nor to be had "
-            f'from the hub; write {{"{TOWER}": "FOLDER"}} into {folder / FILE}'
-        ) from error
 
 
 def _refuse_other_models(folder: Path, weights: dict[str, Tensor]) -> None:

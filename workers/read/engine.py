@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.read.checkpoint import fingerprint, load_model
+from workers.read.checkpoint import load_model
 from workers.read.errors import QueryError
+from workers.read.identity import fingerprint
 from workers.read.inference import (
     EncodedImage,
     Generated,

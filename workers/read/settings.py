@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from workers.read.config import Family, ReadSettings, SasPSettings
 from workers.read.errors import CheckpointError
+from workers.read.files import read_json
 from workers.read.prompt import PromptSettings
-from workers.read.weights import read_json
 
 FILE = "readloop.json"
 TOWER = "vision_tower"

@@ -1,0 +1,85 @@
+"""Which model a folder holds, told without loading it: no torch here, drivers ask this too."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+
+from workers.read.errors import CheckpointError
+from workers.read.files import INDEXES, SINGLES, read_json, weight_files
+from workers.read.settings import FILE, TOWER, read_settings, settings_json
+
+TOWER_FILES = ("config.json", "preprocessor_config.json")
+
+
+def identify(folder: str | Path, precision: str) -> tuple[str, str]:
+    """Return the ``version`` and ``settings_json`` that an engine loaded from there would have.
+
+    Raises:
+        CheckpointError: see :func:`fingerprint`.
+    """
+    folder = Path(folder)
+    settings, _ = read_settings(folder, read_json(folder / "config.json"))
+    return fingerprint(folder), settings_json(settings, precision=precision)
+
+
+def fingerprint(folder: str | Path, *, clip: str | Path | None = None) -> str:
+    """Hash the contents of a checkpoint to 16 hex digits: its version.
+
+    Weights, sizes, tokenizer and tower count; ``readloop.json`` does not, its settings are
+    recorded by themselves.
+
+    Raises:
+        CheckpointError: a file is missing, unreadable or holds a wrong setting.
+    """
+    folder = Path(folder)
+    llava = read_json(folder / "config.json")
+    tower = tower_folder(folder, llava, read_settings(folder, llava)[1], clip)
+    tokenizer = [folder / name for name in ("tokenizer.model", "added_tokens.json")]
+    tower_files = [tower / name for name in TOWER_FILES]
+    paths = [folder / "config.json", *tokenizer, *weight_files(folder), *tower_files]
+    digest = hashlib.sha256()
+    for path in [*paths, *weight_files(tower)]:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()[:16]
+
+
+def tower_folder(
+    folder: Path, llava: dict[str, Any], own: str | None, override: str | Path | None
+) -> Path:
+    """Find the vision tower: ``override``, else the folder's ``own``, else as ``llava`` names it.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    if override is not None:
+        place = Path(override)
+    elif own is not None:
+        place = folder / own
+    else:
+        return _named_tower(folder, llava)
+    if not place.is_dir():
+        raise CheckpointError(f"{place}: no such folder; the vision tower was expected there")
+    return place
+
+
+def _named_tower(folder: Path, llava: dict[str, Any]) -> Path:
+    """Folder of the tower that ``config.json`` names: a folder, or a hub name in the cache."""
+    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
+    if not name:
+        raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: vision tower {name!r} is neither a folder nor to be had "
+            f'from the hub; write {{"{TOWER}": "FOLDER"}} into {folder / FILE}'
+        ) from error
