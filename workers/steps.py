@@ -1,4 +1,4 @@
-"""The steps of one image: check its queries, fetch, decode, predict. Each may fail, as data."""
+"""The steps of one image: fetch, decode, predict. Each may fail, as data."""
 
 import time
 from collections.abc import Sequence
@@ -30,8 +30,10 @@ class Engine(Protocol):
     version: str
     settings_json: str
 
-    def predict(self, image: NDArray[np.uint8], queries: Sequence[str]) -> "Sequence[Answer]":
-        """Return one answer a query for an upright RGB image (H, W, 3)."""
+    def predict(
+        self, image: NDArray[np.uint8], queries: Sequence[str], *, max_query_characters: int
+    ) -> "Sequence[Answer | QueryError]":
+        """Return one answer, or the reason against it, a query for an RGB image (H, W, 3)."""
         ...
 
 
@@ -70,15 +72,26 @@ def label_image(fetched: Fetched, engine: Engine, limits: LimitSettings, version
     Raises:
         RuntimeError: the engine's device is broken; nothing more can be done in this process.
     """
-    tasks = fetched.work.tasks
-    troubles = {task.key: _query_trouble(task.query, limits) for task in tasks}
-    asked = [task for task in tasks if troubles[task.key] is None]
-    rows = {row.key: row for row in _asked_rows(fetched, asked, engine, limits, version)}
-    for task in tasks:
-        trouble = troubles[task.key]
-        if trouble is not None:
-            rows[task.key] = failure(fetched.work, task, trouble, version)
-    return [rows[task.key] for task in tasks]
+    work = fetched.work
+    start = time.perf_counter()
+    image = _decoded(fetched.content, limits)
+    if isinstance(image, Trouble):
+        return [failure(work, task, image, version) for task in work.tasks]
+    shared = Timings(fetched.seconds, time.perf_counter() - start, 0.0, 0.0, 0.0)
+    answers = answer_all(engine, image, [task.query for task in work.tasks], limits)
+    return [
+        failure(work, task, answer, version)
+        if isinstance(answer, Trouble)
+        else prediction(
+            work.image,
+            task,
+            answer,
+            size=(image.shape[0], image.shape[1]),
+            model_version=version,
+            timings=_timings(shared, answer, len(work.tasks)),
+        )
+        for task, answer in zip(work.tasks, answers, strict=True)
+    ]
 
 
 def failure(work: ImageTasks, task: LabelTask, trouble: Trouble, version: str) -> Failure:
@@ -98,42 +111,6 @@ def failure(work: ImageTasks, task: LabelTask, trouble: Trouble, version: str) -
     )
 
 
-def _query_trouble(query: str, limits: LimitSettings) -> Trouble | None:
-    if not query.strip():
-        return Trouble("query", "the query is empty")
-    if len(query) > limits.query_characters:
-        return Trouble(
-            "query",
-            f"the query has {len(query)} characters, "
-            f"limits.query_characters is {limits.query_characters}",
-        )
-    return None
-
-
-def _asked_rows(
-    fetched: Fetched, tasks: list[LabelTask], engine: Engine, limits: LimitSettings, version: str
-) -> list[Row]:
-    start = time.perf_counter()
-    image = _decoded(fetched.content, limits)
-    if isinstance(image, Trouble):
-        return [failure(fetched.work, task, image, version) for task in tasks]
-    shared = Timings(fetched.seconds, time.perf_counter() - start, 0.0, 0.0, 0.0)
-    answers = answer_all(engine, image, [task.query for task in tasks])
-    return [
-        failure(fetched.work, task, answer, version)
-        if isinstance(answer, Trouble)
-        else prediction(
-            fetched.work.image,
-            task,
-            answer,
-            size=(image.shape[0], image.shape[1]),
-            model_version=version,
-            timings=_timings(shared, answer, len(tasks)),
-        )
-        for task, answer in zip(tasks, answers, strict=True)
-    ]
-
-
 def _decoded(content: bytes | Trouble, limits: LimitSettings) -> NDArray[np.uint8] | Trouble:
     if isinstance(content, Trouble):
         return content
@@ -144,30 +121,38 @@ def _decoded(content: bytes | Trouble, limits: LimitSettings) -> NDArray[np.uint
 
 
 def answer_all(
-    engine: Engine, image: NDArray[np.uint8], queries: Sequence[str]
+    engine: Engine, image: NDArray[np.uint8], queries: Sequence[str], limits: LimitSettings
 ) -> "list[Answer | Trouble]":
     """Ask all queries in one pass, or one by one if that fails: one may spoil it for the rest."""
-    if not queries:
-        return []
     try:
-        return list(engine.predict(image, queries))
+        return _ask(engine, image, queries, limits)
     except PREDICT_ERRORS as error:
         if is_device_fault(error):
             raise
-    return [_answer_alone(engine, image, query) for query in queries]
+    return [_ask_alone(engine, image, query, limits) for query in queries]
 
 
-def _answer_alone(engine: Engine, image: NDArray[np.uint8], query: str) -> "Answer | Trouble":
+def _ask_alone(
+    engine: Engine, image: NDArray[np.uint8], query: str, limits: LimitSettings
+) -> "Answer | Trouble":
     try:
-        (answer,) = engine.predict(image, [query])
-    except QueryError as error:
-        return Trouble("query", str(error))
+        return _ask(engine, image, [query], limits)[0]
     except PREDICT_ERRORS as error:
         if is_device_fault(error):
             raise
         reason = f"{type(error).__name__}: {error}"
         return Trouble("predict", reason, retryable=_out_of_memory(error))
-    return answer
+
+
+def _ask(
+    engine: Engine, image: NDArray[np.uint8], queries: Sequence[str], limits: LimitSettings
+) -> "list[Answer | Trouble]":
+    bound = limits.query_characters
+    answers = engine.predict(image, queries, max_query_characters=bound)
+    return [
+        Trouble("query", str(answer)) if isinstance(answer, QueryError) else answer
+        for answer in answers
+    ]
 
 
 def is_device_fault(error: BaseException) -> bool:

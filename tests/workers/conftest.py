@@ -18,6 +18,7 @@ from ray import cloudpickle
 from pipeline.records import ImageRef, ImageTasks, LabelTask, Query, task_key
 from pipeline.storage.settings import S3Settings
 from workers.actor import LabelJob
+from workers.read.errors import QueryError
 from workers.settings import LimitSettings
 
 VERSION = "stand-in-1"
@@ -76,10 +77,17 @@ class StandInEngine:
         if self.births is not None:
             (self.births / str(os.getpid())).touch()
 
-    def predict(self, image: NDArray[np.uint8], queries: Sequence[str]) -> Sequence[StandInAnswer]:
+    def predict(
+        self, image: NDArray[np.uint8], queries: Sequence[str], *, max_query_characters: int
+    ) -> Sequence[StandInAnswer | QueryError]:
         """Answer from the pixels alone."""
         time.sleep(self.delay)
-        return [self._answer(image, query) for query in queries]
+        return [
+            self._answer(image, query)
+            if 0 < len(query.strip()) <= max_query_characters
+            else QueryError(f"{len(query)} characters")
+            for query in queries
+        ]
 
     def _answer(self, image: NDArray[np.uint8], query: str) -> StandInAnswer:
         if query == "die":

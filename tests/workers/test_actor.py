@@ -77,8 +77,8 @@ def test_masks_of_several_seg_tokens_are_united(job: MakeJob, images: MakeImages
     engine = job().load_engine()
 
     class Doubled(type(engine)):  # type: ignore[misc]
-        def predict(self, image: np.ndarray, queries: list[str]) -> list[object]:
-            (answer,) = super().predict(image, queries)
+        def predict(self, image: np.ndarray, queries: list[str], **bounds: int) -> list[object]:
+            (answer,) = super().predict(image, queries, **bounds)
             (segment,) = answer.segments
             rest = replace(segment, mask=~segment.mask, predicted_iou=0.25, stability=0.125)
             return [replace(answer, segments=(segment, rest))]
