@@ -5,6 +5,8 @@ reloaded in between. Delta refuses the append if anybody else has committed such
 since: a second writer is noticed before it can double a row, and stops.
 """
 
+from contextlib import suppress
+
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
@@ -69,13 +71,14 @@ class FencedTable:
 
     def _open(self, schema: pa.Schema) -> DeltaTable:
         with mapped_faults(self._uri, self._store.endpoint):
-            DeltaTable.create(
-                self._uri,
-                schema=schema,
-                mode="ignore",
-                configuration={"delta.dataSkippingStatsColumns": _INDEXED},
-                storage_options=self._options,
-            )
+            with suppress(CommitFailedError):  # somebody else has just created it
+                DeltaTable.create(
+                    self._uri,
+                    schema=schema,
+                    mode="ignore",
+                    configuration={"delta.dataSkippingStatsColumns": _INDEXED},
+                    storage_options=self._options,
+                )
             table = DeltaTable(self._uri, storage_options=self._options)
         found = pa.schema(table.schema().to_arrow())
         if found.names != schema.names:

@@ -67,7 +67,7 @@ def _what_may_pass(text: str, status: int | None, code: str, endpoint: str | Non
 
 
 def _refused(text: str, code: str) -> str:
-    said = f"{code}: {_first(_MESSAGE, text)}" if code else "access denied"
+    said = ": ".join(part for part in (code, _first(_MESSAGE, text)) if part) or "access denied"
     return (
         f"the store refuses the credentials ({said}); check AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and what they are allowed to do"

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from obstore.exceptions import AlreadyExistsError
 
-from pipeline.errors import MissingError, StorageError
+from pipeline.errors import InputError, MissingError, StorageError
 from pipeline.storage.addresses import Address, locate
 from pipeline.storage.clients import Clients
 from pipeline.storage.settings import S3Settings
@@ -142,9 +143,21 @@ class Store:
                     client.delete(address.path)
 
     def delta_uri(self, table: str) -> str:
-        """Return where the Delta table of that name lies."""
+        """Return where the Delta table of that name lies; its path in S3 is percent-encoded.
+
+        Raises:
+            InputError: the path holds what looks like percent-encoding, which Delta's reader
+                decodes once too often.
+        """
         address = self.address.child(table)
-        return str(address.local) if address.local else address.uri
+        if unquote(address.path) != address.path:
+            raise InputError(
+                f"{address.path}: tables cannot lie below a name with a percent sign and two "
+                "digits; choose another store"
+            )
+        if address.local:
+            return str(address.local)
+        return f"s3://{address.bucket}/{quote(address.path)}"
 
     def delta_options(self) -> dict[str, str]:
         """Return deltalake's storage options with the current credentials; never show them."""

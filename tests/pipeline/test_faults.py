@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +28,7 @@ def attempts(store: Store) -> list[object]:
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_a_wrong_secret_is_refused(
-    s3, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_wrong_secret_is_refused(s3: Any, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     address = s3.make_bucket(f"refused{number}", {"x": b"x"})
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     store = open_store(address, S3Settings(endpoint=s3.endpoint, retries=0))
@@ -39,14 +39,14 @@ def test_a_wrong_secret_is_refused(
     assert s3.access_key not in str(caught.value)
 
 
-def test_an_unknown_access_key_is_refused(s3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_access_key_is_refused(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address = s3.make_bucket("unknown-key", {"x": b"x"})
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
-    with pytest.raises(StorageError, match="refuses the credentials .InvalidAccessKeyId"):
+    with pytest.raises(StorageError, match=r"refuses the credentials .InvalidAccessKeyId"):
         open_store(address, S3Settings(endpoint=s3.endpoint)).get("x")
 
 
-def test_no_credentials_say_what_to_set(s3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credentials_say_what_to_set(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address = s3.make_bucket("no-credentials")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
@@ -62,7 +62,7 @@ def test_an_unknown_profile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_boto3s_configuration_decides_endpoint_and_region(
-    s3, monkeypatch: pytest.MonkeyPatch
+    s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = s3.make_bucket("by-environment", {"x": b"hello"})
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint)
@@ -70,7 +70,7 @@ def test_boto3s_configuration_decides_endpoint_and_region(
 
 
 @pytest.mark.parametrize("number", [0, 2, 3, 4, 5, 6])
-def test_a_missing_bucket_is_named(s3, number: int) -> None:
+def test_a_missing_bucket_is_named(s3: Any, number: int) -> None:
     store = open_store("s3://nowhere/x", S3Settings(endpoint=s3.endpoint, retries=0))
     with pytest.raises(MissingError, match=r"s3://nowhere/x.*the bucket does not exist"):
         attempts(store)[number]()
@@ -90,6 +90,7 @@ class SlowDown(BaseHTTPRequestHandler):
     status = 503
 
     def do_GET(self) -> None:
+        """Refuse or answer."""
         refused = SlowDown.left > 0
         SlowDown.left -= 1
         code = b"<Error><Code>SlowDown</Code><Message>Please slow down.</Message></Error>"
@@ -102,7 +103,7 @@ class SlowDown(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        pass
+        """Say nothing."""
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_throttling_is_waited_out_and_then_may_pass(
     assert caught.value.retryable
 
 
-def test_a_file_where_a_folder_should_be_is_said(tmp_path) -> None:
+def test_a_file_where_a_folder_should_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"file/x"):
         open_store(str(tmp_path / "file"), S3Settings()).put("x", b"")
