@@ -5,7 +5,7 @@ The scenes train and test the tiny checkpoint and fill the demo. numpy, Pillow a
 
 from workers.scenes.difficulty import EASY, HARD, Difficulty
 from workers.scenes.records import Query, Scene, SceneObject
-from workers.scenes.render import render
+from workers.scenes.render import describe, render
 from workers.scenes.write import write_scenes
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Query",
     "Scene",
     "SceneObject",
+    "describe",
     "render",
     "write_scenes",
 ]

@@ -6,9 +6,19 @@ from workers.scenes.difficulty import EASY, Difficulty
 from workers.scenes.layout import cover, picture_size, place_objects, visible_masks
 from workers.scenes.paint import add_object, background, finish
 from workers.scenes.queries import ask
-from workers.scenes.records import Scene
+from workers.scenes.records import Query, Scene, SceneObject
 
 _LAYOUT, _LANGUAGE, _LOOK = range(3)
+
+
+def describe(
+    seed: int, index: int = 0, difficulty: Difficulty = EASY
+) -> tuple[tuple[int, int], tuple[SceneObject, ...], tuple[Query, ...]]:
+    """Return a scene's full (height, width) in pixels, objects and queries without drawing it."""
+    layout = np.random.default_rng((seed, index, _LAYOUT))
+    size = picture_size(layout, difficulty)
+    objects = place_objects(layout, size, difficulty)
+    return size, objects, ask(np.random.default_rng((seed, index, _LANGUAGE)), objects, difficulty)
 
 
 def render(
@@ -22,10 +32,7 @@ def render(
     Raises:
         ValueError: the difficulty asks for more or larger objects than a picture holds.
     """
-    layout = np.random.default_rng((seed, index, _LAYOUT))
-    size = picture_size(layout, difficulty)
-    objects = place_objects(layout, size, difficulty)
-    queries = ask(np.random.default_rng((seed, index, _LANGUAGE)), objects, difficulty)
+    size, objects, queries = describe(seed, index, difficulty)
     if max_side is not None and max(size) > max_side:
         factor = max_side / max(size)
         size = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
