@@ -123,6 +123,15 @@ def test_an_answer_and_its_mask_pass_through_every_tensor(recorded: Path) -> Non
     assert {"output_ids", "points", "mask_packed"} <= {result.array for result in results}
 
 
+def test_training_and_validation_pass_through_losses_and_gradients(recorded: Path) -> None:
+    cases = json.loads((recorded / "manifest.json").read_text())["train"]
+    chosen = [case for case in cases if case["case"] == "t3_text_only_second"]
+    rewrite(recorded, train=chosen, files={})
+    results = run_conformance(recorded, ["train", "val"])
+    assert [result for result in results if not result.ok] == []
+    assert {"loss_loss", "grad_norms", "pred_mask_packed"} <= {result.array for result in results}
+
+
 def test_a_listed_file_that_no_case_tells_about_is_a_failure(recorded: Path) -> None:
     rewrite(recorded, cases=[], files={"eval_x.npz": {"kind": "evaluate"}})
     (result,) = run_conformance(recorded, ["evaluate"])

@@ -6,7 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.read.conformance import evaluate, preprocess, sam, sasp, tokenizer
+from workers.read.conformance import (
+    evaluate,
+    preprocess,
+    sam,
+    sasp,
+    tokenizer,
+    training,
+    validation,
+)
 from workers.read.conformance.cases import CaseResult, failure
 from workers.read.conformance.subject import Subject
 from workers.read.errors import CheckpointError, ReadError
@@ -29,6 +37,8 @@ RUNNERS = {
     "sasp": Runner(sasp.names, sasp.run),
     "static": Runner(sam.names, sam.run),
     "evaluate": Runner(evaluate.names, evaluate.run),
+    "train": Runner(training.names, training.run),
+    "val": Runner(validation.names, validation.run),
 }
 
 
