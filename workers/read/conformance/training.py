@@ -27,7 +27,7 @@ from workers.read.masks import SegMask
 from workers.read.model import ReadModel
 from workers.read.train import TrainingBatch, TrainingLosses, training_step_losses
 
-GRADIENT = Tolerance(1e-9, of_largest=1e-3)
+GRADIENT = Tolerance(1e-8, of_largest=1e-3)
 TOTAL, MASK_ONLY = "grad/", "grad_mask_loss/"
 ROW_NORM, SEG_ROW = "_rownorm", "[SEG]"
 INPUTS = ("labels", "offset")
@@ -80,7 +80,7 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
                 values = _part(gradients, array.removeprefix(prefix), batch.seg_id)
                 computed[array] = Values(values, tolerance=GRADIENT)
     recorded["grad_norms"] = np.array([norm or 0.0 for norm in case["grad_norms"].values()])
-    yield from compare(name, kind, recorded, computed, left_out=_left_out(truths))
+    yield from compare(name, kind, recorded, computed, left_out=_left_out(recorded, truths))
 
 
 def _truths(recorded: Mapping[str, np.ndarray]) -> list[Tensor]:
@@ -92,16 +92,12 @@ def _truths(recorded: Mapping[str, np.ndarray]) -> list[Tensor]:
     ]
 
 
-def _left_out(truths: Sequence[Tensor]) -> Collection[str]:
-    """Inputs, and shapes of images without masks: the original gives those the view's size."""
-    names = [*INPUTS]
+def _left_out(recorded: Collection[str], truths: Sequence[Tensor]) -> Collection[str]:
+    """Inputs, and predictions for images without masks: the original gives those odd shapes."""
+    names = [*INPUTS, *(array for array in recorded if array.startswith("gt_mask_"))]
     for image, truth in enumerate(truths):
-        names += [f"gt_mask_packed_{image}", f"gt_mask_shape_{image}"]
         if not len(truth):
-            names += [
-                f"{name}_{image}"
-                for name in ("pred_embeddings", "pred_mask_logits_s8", "pred_mask_shape")
-            ]
+            names += [a for a in recorded if a.startswith("pred_") and a.endswith(f"_{image}")]
     return names
 
 
