@@ -81,7 +81,7 @@ def _resolve(column: pa.ChunkedArray, manifest: Address) -> tuple[list[str], NDA
 
 def _check_ids(ids: pa.ChunkedArray, codes: NDArray[np.int64], manifest: Address) -> None:
     table = pa.table({"id": ids, "image": pa.array(codes)}).filter(
-        pc.is_valid(ids) & pc.not_equal(ids, "")
+        pc.not_equal(pc.fill_null(ids, ""), "")
     )
     spans = table.group_by("id").aggregate([("image", "min"), ("image", "max")])
     shared = spans.filter(pc.less(spans["image_min"], spans["image_max"]))
@@ -107,27 +107,26 @@ def _sorted_rows(
 
 
 def _image(uri: str, rows: list[_ManifestRow], manifest: str) -> ManifestImage:
-    asked = tuple(
-        AskedQuery(_label(row, manifest), row.query, f"{manifest} row {row.number}")
-        for row in rows
-        if row.query is not None
-    )
+    asked = (_asked(row, f"{manifest} row {row.number}") for row in rows)
     return ManifestImage(
         uri=uri,
         id=_agreed("id", [(row.number, row.id) for row in rows], manifest),
         group=_agreed("group", [(row.number, row.group) for row in rows], manifest),
-        asked=asked,
+        asked=tuple(query for query in asked if query is not None),
     )
 
 
-def _label(row: _ManifestRow, manifest: str) -> str | None:
+def _asked(row: _ManifestRow, where: str) -> AskedQuery | None:
     label = (row.label or "").strip()
     if len(label) > _MAX_LABEL:
         raise InputError(
-            f"{manifest}: row {row.number}: the label has {len(label)} characters, "
-            f"{_MAX_LABEL} are allowed"
+            f"{where}: the label has {len(label)} characters, {_MAX_LABEL} are allowed"
         )
-    return label or None
+    if row.query is not None:
+        return AskedQuery(label or None, row.query, where)
+    if label:
+        raise InputError(f"{where}: has a label, {label!r}, but no query")
+    return None
 
 
 def _agreed(name: str, cells: list[tuple[int, str | None]], manifest: str) -> str:
