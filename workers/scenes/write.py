@@ -1,6 +1,7 @@
 """Scenes as files: pictures, a manifest to label from, and the true masks."""
 
 import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,8 @@ from workers.scenes.difficulty import EASY, Difficulty
 from workers.scenes.records import Query, Scene
 from workers.scenes.render import render
 
-MANIFEST_FIELDS = ("image", "query", "label", "id", "group", "mask", "present", "kind", "denial")
+MANIFEST_FIELDS = ("image", "query", "label", "id", "group")
+TRUTH_FIELDS = ("id", "mask", "kind", "present", "denial")
 
 
 def write_scenes(
@@ -22,9 +24,11 @@ def write_scenes(
 ) -> Path:
     """Write ``count`` scenes of a seed under ``out`` and return the manifest's path.
 
-    ``images/`` holds the pictures, ``masks/`` one 0/255 PNG of the picture's size a query (all 0
-    when the object is absent), and ``manifest.csv`` one row a query: image (relative to the
-    manifest), query, label (the kind of query), id, group (the scene), and the truth.
+    ``images/`` holds the pictures and ``masks/`` one 0/255 PNG of the picture's size a query (all
+    0 when the object is absent). ``manifest.csv`` has one row a query and is ready to be labeled
+    from: image (relative to the manifest), query, label (different for the queries of a picture),
+    id, group (the scene). ``truth.csv`` holds for each id its mask, kind of query, whether it is
+    present, and the denial to answer if not.
 
     Raises:
         ValueError: ``count`` is not positive, or the difficulty does not fit into a picture.
@@ -35,35 +39,54 @@ def write_scenes(
     folder = Path(out)
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    path = folder / "manifest.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, MANIFEST_FIELDS)
-        table.writeheader()
-        for index in range(count):
-            scene = render(seed, index, difficulty)
-            image = f"images/{_name(scene)}.{image_format}"
-            Image.fromarray(scene.image).save(folder / image, quality=92)
-            for number, query in enumerate(scene.queries):
-                table.writerow(_row(folder, scene, number, query) | {"image": image})
-    return path
+    rows, truths = [], []
+    for index in range(count):
+        scene = render(seed, index, difficulty)
+        image = f"images/{_name(scene)}.{image_format}"
+        Image.fromarray(scene.image).save(folder / image, quality=92)
+        rows += [
+            _row(scene, number, query) | {"image": image} for number, query in _numbered(scene)
+        ]
+        truths += [_truth(folder, scene, number, query) for number, query in _numbered(scene)]
+    _write(folder / "truth.csv", TRUTH_FIELDS, truths)
+    return _write(folder / "manifest.csv", MANIFEST_FIELDS, rows)
+
+
+def _numbered(scene: Scene) -> Iterator[tuple[int, Query]]:
+    return enumerate(scene.queries, start=1)
 
 
 def _name(scene: Scene) -> str:
     return f"scene-{scene.seed}-{scene.index:05d}"
 
 
-def _row(folder: Path, scene: Scene, number: int, query: Query) -> dict[str, str]:
+def _row(scene: Scene, number: int, query: Query) -> dict[str, str]:
+    name = _name(scene)
+    return {
+        "query": query.text,
+        "label": f"query {number}",
+        "id": f"{name}-{number}",
+        "group": name,
+    }
+
+
+def _truth(folder: Path, scene: Scene, number: int, query: Query) -> dict[str, str]:
     """Write one query's true mask and return its row."""
     identity = f"{_name(scene)}-{number}"
     mask = f"masks/{identity}.png"
     Image.fromarray(scene.mask(query)).convert("L").save(folder / mask)
     return {
-        "query": query.text,
-        "label": query.kind,
         "id": identity,
-        "group": _name(scene),
         "mask": mask,
-        "present": str(query.present).lower(),
         "kind": query.kind,
+        "present": str(query.present).lower(),
         "denial": query.denial,
     }
+
+
+def _write(path: Path, fields: Sequence[str], rows: Sequence[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fields)
+        table.writeheader()
+        table.writerows(rows)
+    return path

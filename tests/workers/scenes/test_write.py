@@ -22,13 +22,16 @@ def test_every_query_has_a_row_with_its_picture_and_mask(tmp_path: Path) -> None
     assert [row["query"] for row in found] == [q.text for s in scenes for q in s.queries]
     assert len({row["id"] for row in found}) == len(found)
     assert len({row["group"] for row in found}) == 3
+    assert len({(row["image"], row["label"]) for row in found}) == len(found)
 
 
 def test_pictures_and_masks_are_those_of_the_scene(tmp_path: Path) -> None:
     found = rows(write_scenes(32, 1, tmp_path))
     scene = render(32, 0)
     assert np.array_equal(np.asarray(Image.open(tmp_path / found[0]["image"])), scene.image)
-    for row, query in zip(found, scene.queries, strict=True):
+    truths = rows(tmp_path / "truth.csv")
+    assert [row["id"] for row in truths] == [row["id"] for row in found]
+    for row, query in zip(truths, scene.queries, strict=True):
         mask = np.asarray(Image.open(tmp_path / row["mask"]))
         assert np.array_equal(mask, np.where(scene.mask(query), 255, 0))
         assert row["present"] == str(bool(mask.any())).lower()
