@@ -1,0 +1,69 @@
+"""Sizes from JSON and shapes: everything is derived, unsupported wishes are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from workers.read.checkpoint import load_model, save_model
+from workers.read.config import ReadConfig
+from workers.read.errors import CheckpointError
+from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
+from workers.read.model import ReadModel
+
+
+def parts(sizes: ReadConfig) -> tuple[dict, dict, dict, dict]:
+    with torch.device("meta"):
+        sam = ReadModel(sizes).sam.state_dict()
+    shapes = {f"model.visual_model.{key}": tuple(value.shape) for key, value in sam.items()}
+    llava = llava_json(sizes, "READForCausalLM", "clip")
+    return llava, clip_json(sizes.clip), preprocessor_json(sizes.clip_view), shapes
+
+
+def test_sizes_come_back_from_what_is_written(sizes: ReadConfig) -> None:
+    assert read_config(*parts(sizes)) == sizes
+
+
+@pytest.mark.parametrize("windows", [(0,), (3, 0, 0), (5, 5)])
+def test_windows_are_read_off_relative_positions(
+    sizes: ReadConfig, windows: tuple[int, ...]
+) -> None:
+    changed = replace(sizes, sam=replace(sizes.sam, windows=windows, mlp=100))
+    assert read_config(*parts(changed)) == changed
+
+
+@pytest.mark.parametrize("projector", ["linear", "mlp1x_gelu", "mlp3x_gelu"])
+def test_every_projector_is_saved_and_loaded(
+    sizes: ReadConfig, projector: str, tmp_path: Path
+) -> None:
+    save_model(ReadModel(replace(sizes, projector=projector)), tmp_path)
+    assert load_model(tmp_path).config.projector == projector
+
+
+def test_image_processors_may_nest_their_sizes(sizes: ReadConfig) -> None:
+    llava, clip, preprocessor, shapes = parts(sizes)
+    nested = {"size": {"shortest_edge": 112}, "crop_size": {"height": 112, "width": 112}}
+    assert read_config(llava, clip, preprocessor | nested, shapes) == sizes
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("mm_vision_select_feature", "cls_patch"),
+        ("hidden_act", "gelu"),
+        ("mm_projector_type", "resampler"),
+    ],
+)
+def test_unsupported_wishes_are_named(sizes: ReadConfig, key: str, value: object) -> None:
+    llava, *others = parts(sizes)
+    with pytest.raises(CheckpointError, match=key):
+        ReadModel(read_config(llava | {key: value}, *others))
+
+
+def test_a_missing_size_is_named(sizes: ReadConfig) -> None:
+    llava, *others = parts(sizes)
+    del llava["num_hidden_layers"]
+    with pytest.raises(CheckpointError, match="num_hidden_layers"):
+        read_config(llava, *others)
