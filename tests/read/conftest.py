@@ -109,12 +109,6 @@ def manifest(goldens: Path) -> dict:
     return json.loads((goldens / "manifest.json").read_text())
 
 
-@pytest.fixture(scope="session")
-def golden_model(goldens: Path) -> ReadModel:
-    """The checkpoint that the reference numbers were computed with."""
-    return load_model(goldens / "checkpoint", clip=goldens / "clip")
-
-
 def talking_model(answer: Sequence[int], seed: int = 3) -> ReadModel:
     """A random model whose answer, whatever it is asked, starts with the tokens of ``answer``.
 

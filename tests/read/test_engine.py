@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,16 @@ def test_an_empty_mask_means_absent(engine: ReadEngine, picture: np.ndarray) -> 
     answer = one(engine.predict(picture, ["a dog"])[0])
     assert len(answer.segments) == 1
     assert not answer.present
+
+
+def test_without_sasp_there_are_masks_but_no_points(
+    engine: ReadEngine, picture: np.ndarray
+) -> None:
+    engine.model.settings = replace(engine.model.settings, sasp=None)
+    (segment,) = one(engine.predict(picture, ["a dog"])[0]).segments
+    assert segment.points_xy.shape == (0, 2)
+    assert segment.point_labels.shape == segment.point_similarity.shape == (0,)
+    assert segment.mask.shape == (60, 90)
 
 
 def test_several_segs_mean_several_masks(

@@ -62,6 +62,19 @@ def test_unsupported_wishes_are_named(sizes: ReadConfig, key: str, value: object
         ReadModel(read_config(llava | {key: value}, *others))
 
 
+@pytest.mark.parametrize("value", ["big", 0, True])
+def test_a_size_that_is_none_is_named(sizes: ReadConfig, value: object) -> None:
+    llava, *others = parts(sizes)
+    with pytest.raises(CheckpointError, match="'hidden_size' must be a positive number"):
+        read_config(llava | {"hidden_size": value}, *others)
+
+
+def test_a_view_that_does_not_fit_the_tower_is_refused(sizes: ReadConfig) -> None:
+    llava, clip, preprocessor, shapes = parts(sizes)
+    with pytest.raises(CheckpointError, match="crops to 336 pixels"):
+        read_config(llava, clip, preprocessor | {"crop_size": 336}, shapes)
+
+
 def test_a_missing_size_is_named(sizes: ReadConfig) -> None:
     llava, *others = parts(sizes)
     del llava["num_hidden_layers"]

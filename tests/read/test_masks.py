@@ -1,4 +1,4 @@
-"""The one mask path: several images in one call, points in float32, nothing when nothing is known."""
+"""The one mask path: images side by side, float32 points, none from maps that say nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace

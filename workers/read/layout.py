@@ -60,7 +60,7 @@ def read_config(
         CheckpointError: a key is missing or asks for something that is not supported.
     """
     _refuse_unsupported(llava)
-    return ReadConfig(
+    config = ReadConfig(
         llama=_llama_sizes(llava),
         clip=_clip_sizes(clip),
         sam=_sam_sizes(shapes),
@@ -68,6 +68,12 @@ def read_config(
         select_layer=llava.get("mm_vision_select_layer", -2),
         clip_view=_clip_view(preprocessor),
     )
+    if config.clip_view.crop != config.clip.image:
+        raise CheckpointError(
+            f"vision tower: preprocessor_config.json crops to {config.clip_view.crop} pixels, "
+            f"config.json expects {config.clip.image}"
+        )
+    return config
 
 
 def llava_json(config: ReadConfig, architecture: str, tower: str) -> dict[str, Any]:
@@ -120,14 +126,18 @@ def preprocessor_json(view: ClipViewSettings) -> dict[str, Any]:
 
 def _llama_sizes(llava: Mapping[str, Any]) -> LlamaSizes:
     known = {"num_key_value_heads": llava.get("num_attention_heads"), **llava}
-    values = {field: _need(known, key, "config.json") for field, key in LLAMA_FIELDS.items()}
-    return LlamaSizes(**values, rope_theta=llava.get("rope_theta") or 10000.0)
+    sizes = {field: _number(known, key, "config.json") for field, key in LLAMA_FIELDS.items()}
+    return LlamaSizes(**sizes, rope_theta=llava.get("rope_theta") or 10000.0)
 
 
 def _clip_sizes(clip: Mapping[str, Any]) -> ClipSizes:
     known = {**CLIP_DEFAULTS, **clip.get("vision_config", clip)}
     where = "config.json of the vision tower"
-    return ClipSizes(**{field: _need(known, key, where) for field, key in CLIP_FIELDS.items()})
+    numbers = {field: key for field, key in CLIP_FIELDS.items() if field != "activation"}
+    return ClipSizes(
+        **{field: _number(known, key, where) for field, key in numbers.items()},
+        activation=known["hidden_act"],
+    )
 
 
 def _clip_view(preprocessor: Mapping[str, Any]) -> ClipViewSettings:
@@ -187,6 +197,13 @@ def _refuse_unsupported(llava: Mapping[str, Any]) -> None:
 def _count(shapes: Shapes, prefix: str) -> int:
     """Number of list entries ``prefix + N + '.'`` among the keys."""
     return len({key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)})
+
+
+def _number(values: Mapping[str, Any], key: str, where: str) -> Any:  # noqa: ANN401
+    value = _need(values, key, where)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise CheckpointError(f"{where}: {key!r} must be a positive number, found {value!r}")
+    return value
 
 
 def _need(values: Mapping[str, Value], key: str, where: str) -> Value:
