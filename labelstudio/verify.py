@@ -5,7 +5,7 @@ decoded from it and compared with the table's, pixel by pixel.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ def verify(
     points of each sign as its children. Nothing else may stand there, unless another version of
     the model said it.
     """
-    versions = {prediction.model_version for prediction in predictions}
+    versions = frozenset(prediction.model_version for prediction in predictions)
     contents = [(task, _regions(task, versions)) for task in tasks]
     placed, differences = _place(contents)
     for prediction in predictions:
@@ -84,7 +84,7 @@ def _place(
     return placed, differences
 
 
-def _regions(task: Mapping[str, Any], versions: Set[str]) -> list[Region]:
+def _regions(task: Mapping[str, Any], versions: frozenset[str]) -> list[Region]:
     return [
         region
         for prediction in task["predictions"]
