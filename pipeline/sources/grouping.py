@@ -67,11 +67,12 @@ def _resolve(column: pa.ChunkedArray, manifest: Address) -> tuple[list[str], NDA
         raise InputError(f"{manifest.uri}: row {missing + 1} names no image")
     encoded = column.combine_chunks().dictionary_encode()
     raw_codes = encoded.indices.to_numpy().astype(np.int64)
+    folder = manifest.parent
     places: dict[str, int] = {}
     meaning = np.empty(len(encoded.dictionary), dtype=np.int64)
     for code, text in enumerate(encoded.dictionary.to_pylist()):
         try:
-            uri = locate(text, manifest.parent).uri
+            uri = locate(text, folder).uri
         except InputError as error:
             row = int(np.argmax(raw_codes == code)) + 1
             raise InputError(f"{manifest.uri}: row {row}: {error}") from error

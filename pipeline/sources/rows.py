@@ -41,7 +41,7 @@ def decode_text(data: bytes, uri: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{uri}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise _not_utf8(uri) from error
 
 
 def csv_rows(data: bytes, uri: str, known: Collection[str], required: str) -> Iterator[Row]:
@@ -50,7 +50,7 @@ def csv_rows(data: bytes, uri: str, known: Collection[str], required: str) -> It
     Raises:
         InputError: columns are missing or unknown, or a row has another number of cells.
     """
-    reader = csv.reader(io.StringIO(decode_text(data, uri), newline=""), strict=True)
+    reader = csv.reader(_lines(data), strict=True)
     header: list[str] | None = None
     number = 0
     try:
@@ -68,6 +68,8 @@ def csv_rows(data: bytes, uri: str, known: Collection[str], required: str) -> It
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise InputError(f"{uri}: row {number + 1} is not CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(uri) from error
 
 
 def jsonl_rows(data: bytes, uri: str, known: Collection[str], required: str) -> Iterator[Row]:
@@ -76,17 +78,32 @@ def jsonl_rows(data: bytes, uri: str, known: Collection[str], required: str) -> 
     Raises:
         InputError: a line is no JSON object, has unknown keys, or a value that is no string.
     """
-    lines = (line for line in io.StringIO(decode_text(data, uri)) if line.strip())
-    for number, line in enumerate(lines, start=1):
-        where = f"{uri}: row {number}"
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{where} is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{where} is not a JSON object with keys such as {required!r}")
-        check_columns(row, known, required, where)
-        yield {name: _cell(name, value, where) for name, value in row.items()}
+    try:
+        lines = (line for line in _lines(data) if line.strip())
+        for number, line in enumerate(lines, start=1):
+            yield _jsonl_row(line, f"{uri}: row {number}", known, required)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(uri) from error
+
+
+def _jsonl_row(line: str, where: str, known: Collection[str], required: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is not a JSON object with keys such as {required!r}")
+    check_columns(row, known, required, where)
+    return {name: _cell(name, value, where) for name, value in row.items()}
+
+
+def _lines(data: bytes) -> io.TextIOWrapper:
+    """Return the lines of a file without a second copy of the whole of it."""
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+
+
+def _not_utf8(uri: str) -> InputError:
+    return InputError(f"{uri}: is not UTF-8; save it as UTF-8")
 
 
 def _header(cells: list[str], uri: str, known: Collection[str], required: str) -> list[str]:

@@ -74,11 +74,12 @@ def locate(text: str, base: Address | None = None) -> Address:
 
 
 def _relative(text: str, base: Address | None) -> Address:
-    if base is None or not base.bucket:
-        start = Path.cwd() if base is None else Path("/", base.path)
-        return Address("", _normal(str(start / Path(text).expanduser()), text))
+    if text.startswith("~"):
+        text = posixpath.expanduser(text)
     if text.startswith("/"):
         return Address("", _normal(text, text))
+    if base is None:
+        base = Address("", str(Path.cwd())[1:])
     return Address(base.bucket, _normal(_join(base.path, text), text))
 
 
@@ -102,7 +103,7 @@ def _s3(text: str) -> Address:
 def _normal(path: str, text: str) -> str:
     normal = posixpath.normpath(path)
     if normal == ".." or normal.startswith("../"):
-        raise InputError(f"{text}: leads outside of its bucket")
+        raise InputError(f"{text}: leads above the first folder")
     return "" if normal == "." else normal.lstrip("/")
 
 

@@ -79,7 +79,9 @@ def test_a_file_of_queries_is_read(photos: Path, tasks_of: TasksOf, s3: Any, nam
     ("name", "content", "message"),
     [
         ("q.txt", b"\n", "holds no queries"),
-        ("q.txt", b"\xff\xfe", "is not UTF-8 .byte 0."),
+        ("q.txt", b"\xff\xfe", "is not UTF-8; save it"),
+        ("q.csv", b"text\nroad\n\xff\n", "is not UTF-8; save it"),
+        ("q.jsonl", b'{"text": "\xff"}', "is not UTF-8; save it"),
         ("q.doc", b"x", r"a file of queries is \.txt"),
         ("q.csv", b"text,colour\nx,y\n", "unknown column 'colour'; known ones are label, text"),
         ("q.csv", b"label\nx\n", "has no column 'text'"),
