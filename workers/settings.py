@@ -6,6 +6,8 @@ from pydantic import Field
 
 from pipeline.settings import Settings
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 class PoolSettings(Settings):
     """Replicas of the model and what each may use."""
@@ -14,7 +16,7 @@ class PoolSettings(Settings):
     gpus: Annotated[float, Field(ge=0)] = 0
     cpus: Annotated[float, Field(gt=0)] = 1
     images_per_batch: Annotated[int, Field(ge=1, le=1024)] = 8
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
 
 
 class LimitSettings(Settings):

@@ -1,0 +1,45 @@
+"""What a command owes its caller: nothing but results on standard output, and a clean stop."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from types import FrameType
+
+STDOUT, STDERR = 1, 2
+
+
+@contextmanager
+def chatter_on_stderr() -> Iterator[None]:
+    """Send to standard error what libraries and Ray would print on standard output."""
+    sys.stdout.flush()
+    real = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(real, STDOUT)
+        os.close(real)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one ends the process."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+        os.write(STDERR, b"stopping: what has arrived is being committed\n")
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,156 @@
+"""Bulk pre-annotation, from a run file to a table and a Label Studio project. The recipe.
+
+Every step can be killed and the whole run started again: work is identified by its keys, rows
+count once they are committed, and what a killed run left behind is adopted.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+from pydantic import SecretStr
+
+from labelstudio.client import LabelStudioClient
+from labelstudio.errors import TOKEN_VARIABLE
+from labelstudio.publish import PublishSummary, publish
+from pipeline.config import RunFile
+from pipeline.errors import StoppedError
+from pipeline.plan import Plan
+from pipeline.progress import Progress
+from pipeline.records import Failure, ImageTasks
+from pipeline.sources.tasks import image_tasks
+from pipeline.storage.store import open_store
+from pipeline.storage.tables import PredictionTables
+from pipeline.summary import Stages, Summary
+from workers.actor import LabelJob
+from workers.models import plan_model
+from workers.pool import predict_all
+
+
+class LabelRun:
+    """One run: what is asked, of which model, and the tables that the answers go to.
+
+    Raises:
+        ReadloopError: the store, the model or Label Studio cannot be used.
+    """
+
+    def __init__(
+        self, run: RunFile, limit: int | None, stop: threading.Event, progress: Progress
+    ) -> None:
+        self.run = run
+        self.stop = stop
+        self.progress = progress
+        self.stages = Stages()
+        self._limit = limit
+        self._token = _checked_token(run)
+        self.store = open_store(run.store, run.s3)
+        self.tables = PredictionTables(self.store)
+        self.model = plan_model(run.model, run.s3, run.pool.precision)
+        self.plan = Plan(stop)
+
+    def label(self) -> Summary:
+        """Predict what is open, commit it, publish all, and say how the run stands."""
+        began = time.monotonic()
+        adopted = self.tables.adopt_orphans()
+        if adopted:
+            self.progress.say(f"took over {adopted} rows that a stopped run had finished")
+        worked = self._predict()
+        if self.stop.is_set():
+            raise StoppedError(
+                f"stopped with {worked} images labeled and committed; run again to go on"
+            )
+        published = self.publish()
+        return self._summary(worked, published, began)
+
+    def publish(self) -> PublishSummary | None:
+        """Show all predictions that were asked for in Label Studio, if the run file names one."""
+        settings = self.run.labelstudio
+        if settings is None:
+            return None
+        self.progress.begin("tasks published")
+        with self.stages.timed("publish"):
+            return publish(
+                self.tables.read_by_image(self.plan.keys),
+                run=self.run.name,
+                settings=settings,
+                token=self._token,
+                store=self.store,
+                s3=self.run.s3,
+                labels=tuple(self.plan.labels),
+                progress=self._advance,
+            )
+
+    def survey(self) -> None:
+        """Plan only: note what is asked, and do none of it."""
+        for _ in self._open_work():
+            pass
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield why units of work have no prediction."""
+        return self.tables.failures(self.plan.keys)
+
+    def _predict(self) -> int:
+        """Label and commit what is open; return how many images that were."""
+        images = 0
+        self.progress.begin("queries labeled")
+        groups = predict_all(self._open_work(), self._job(), self.run.pool, self.stop)
+        for shards in self.stages.timed_waits("label", groups):
+            with self.stages.timed("commit"):
+                self.tables.commit(shards)
+            images += sum(shard.images for shard in shards)
+            self.progress.expect(self.plan.open)
+            self.progress.advance(
+                sum(shard.present + shard.absent + shard.failed for shard in shards)
+            )
+        self.progress.end()
+        return images
+
+    def _open_work(self) -> Iterator[ImageTasks]:
+        asked = image_tasks(
+            self.run.source, self.run.s3, self.model.version, self.model.settings_json, self._limit
+        )
+        return self.plan.open_work(asked, self.tables.is_done)
+
+    def _job(self) -> LabelJob:
+        run = self.run
+        return LabelJob(
+            store=self.store.uri,
+            s3=run.s3,
+            limits=run.limits,
+            model_version=self.model.version,
+            settings_json=self.model.settings_json,
+            load_engine=self.model.loader(run.s3, run.pool),
+        )
+
+    def _advance(self, tasks: int) -> None:
+        """Count published tasks, and leave between two batches when asked to stop."""
+        self.progress.advance(tasks)
+        if self.stop.is_set():
+            raise StoppedError("stopped while publishing; run again to go on")
+
+    def _summary(self, worked: int, published: PublishSummary | None, began: float) -> Summary:
+        outcome = self.tables.count(self.plan.keys)
+        seconds = time.monotonic() - began
+        return Summary(
+            images=self.plan.images,
+            queries=len(self.plan.keys),
+            present=outcome.present,
+            absent=outcome.absent,
+            failed=outcome.failed + outcome.missing,
+            pushed=published.created if published else 0,
+            unpublished=published.failures if published else (),
+            skipped=self.plan.skipped,
+            seconds=seconds,
+            images_per_second=worked / seconds,
+            stages=self.stages,
+        )
+
+
+def _checked_token(run: RunFile) -> SecretStr:
+    """Return the token, after Label Studio has taken it: not only when all work is done."""
+    if run.labelstudio is None:
+        return SecretStr("")
+    token = SecretStr(os.environ.get(TOKEN_VARIABLE, ""))
+    LabelStudioClient(run.labelstudio.url, token).check()
+    return token

@@ -1,0 +1,150 @@
+"""Where a model comes from: a folder, an ``s3://`` prefix or a hub id. Replicas get a folder.
+
+Weights from elsewhere are kept in ``$XDG_CACHE_HOME/readloop/models`` (``~/.cache`` by default)
+or in the hub's own cache. No torch here, drivers ask too.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ModelUnusableError
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import ObjectInfo, Store, open_store
+from workers.read.errors import CheckpointError
+from workers.read.identity import identify
+from workers.settings import PoolSettings, Precision
+
+if TYPE_CHECKING:
+    from workers.read.engine import ReadEngine
+
+HUB_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """The model of a run, as decided before anything is labeled.
+
+    ``source`` leads to the same weights for as long as they exist: a hub id is pinned to a commit,
+    a folder is absolute. ``version`` and ``settings_json`` go into the keys of the tasks.
+    """
+
+    source: str
+    version: str
+    settings_json: str
+
+    def loader(self, s3: S3Settings, pool: PoolSettings) -> "EngineLoader":
+        """Return what loads it in a replica: on the GPU when the replicas have one."""
+        device = "cuda" if pool.gpus else "cpu"
+        return EngineLoader(self.source, s3, pool.precision, device)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoader:
+    """Loads the engine in a replica; it is pickled."""
+
+    source: str
+    s3: S3Settings
+    precision: Precision
+    device: str
+
+    def __call__(self) -> "ReadEngine":
+        """Fetch the weights if they are not here, and load them.
+
+        Raises:
+            ModelUnusableError: they are missing, incomplete or of another kind.
+            StorageError: the store refused or broke.
+        """
+        from workers.read.engine import ReadEngine  # noqa: PLC0415  (drivers load no torch)
+
+        _, folder = _find(self.source, self.s3)
+        try:
+            return ReadEngine.load(folder, self.precision, self.device)
+        except CheckpointError as error:
+            raise ModelUnusableError(str(error)) from error
+
+
+def plan_model(source: str, s3: S3Settings, precision: Precision) -> PlannedModel:
+    """Find a model and tell its version and settings, reading its files but loading nothing.
+
+    Raises:
+        ModelUnusableError: there is no such model, or its files are incomplete.
+        StorageError: the store refused or broke.
+    """
+    pinned, folder = _find(source, s3)
+    try:
+        version, settings_json = identify(folder, precision)
+    except CheckpointError as error:
+        raise ModelUnusableError(str(error)) from error
+    return PlannedModel(pinned, version, settings_json)
+
+
+def _find(source: str, s3: S3Settings) -> tuple[str, Path]:
+    """Return where the model lies for good, and a folder on this machine that holds it."""
+    if source.startswith("s3://"):
+        return source, _from_store(open_store(source, s3))
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve()), folder.resolve()
+    hub = HUB_ID.fullmatch(source)
+    if hub is None:
+        raise ModelUnusableError(
+            f"model {source}: there is no such folder; give a folder, s3://BUCKET/PREFIX or a "
+            "hub id such as ORGANIZATION/NAME@REVISION"
+        )
+    return _from_hub(source, hub["name"], hub["revision"])
+
+
+def _from_hub(source: str, name: str, revision: str | None) -> tuple[str, Path]:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelUnusableError(
+            f"model {source}: neither a folder here nor to be had from the hub ({error})"
+        ) from error
+    return f"{name}@{folder.name}", folder
+
+
+def _from_store(store: Store) -> Path:
+    files = list(store.list())
+    if not files:
+        raise ModelUnusableError(f"model {store.uri}: there is nothing below this address")
+    folder = _cache() / _content_name(store, files)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as part:
+            _download(store, files, Path(part, "model"))
+            _move(Path(part, "model"), folder)
+    return folder
+
+
+def _download(store: Store, files: list[ObjectInfo], folder: Path) -> None:
+    for file in files:
+        relative = file.uri.removeprefix(f"{store.uri}/")
+        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+        (folder / relative).write_bytes(store.get(relative))
+
+
+def _move(part: Path, folder: Path) -> None:
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another replica on this machine was faster
+            raise
+
+
+def _content_name(store: Store, files: list[ObjectInfo]) -> str:
+    listing = "\n".join(f"{file.uri} {file.size} {file.etag}" for file in files)
+    return hashlib.sha256(f"{store.uri}\n{listing}".encode()).hexdigest()[:32]
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root, "readloop", "models")
