@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from labelstudio.errors import TOKEN_VARIABLE, mapped_errors
+from labelstudio.errors import TOKEN_VARIABLE, explain, mapped_errors
 from labelstudio.interface import MASK, Control
 from pipeline.errors import LabelStudioError
 
@@ -26,6 +26,8 @@ _CALL_SECONDS = 60.0
 _IMPORT_SECONDS = 900.0
 _KEYS_A_LOOKUP = 50
 _TASKS_A_PAGE = 100
+# 500 is what a storage without any credentials gets.
+_NO_STORAGE = (400, 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,20 @@ class LabelStudioClient:
             )
         return made
 
+    def predictions(self, task: int) -> list[dict[str, Any]]:
+        """Return the predictions of a task."""
+        with self._calling(f"read the predictions of task {task}"):
+            return cast("list[dict[str, Any]]", self._get("/api/predictions", {"task": task}))
+
     def add_prediction(self, task: int, prediction: Mapping[str, Any]) -> None:
         """Add one prediction to a task that exists."""
         with self._calling(f"add a prediction to task {task}"):
             self._send_json("POST", "/api/predictions", {**prediction, "task": task})
+
+    def delete_prediction(self, prediction: int) -> None:
+        """Delete one prediction."""
+        with self._calling(f"delete prediction {prediction}"):
+            self._send("DELETE", f"/api/predictions/{prediction}").raise_for_status()
 
     def update_data(self, task: int, data: Mapping[str, Any]) -> None:
         """Replace the data of a task."""
@@ -177,15 +189,26 @@ class LabelStudioClient:
             rows = self._get(f"/api/storages/{kind}", {"project": project})
             return cast("list[dict[str, Any]]", rows)
 
-    def add_storage(self, kind: str, settings: Mapping[str, Any]) -> None:
-        """Connect a source storage; it is validated by the server, and never synced."""
-        with self._calling(f"connect {settings.get('title', 'a storage')}"):
-            self._send_json("POST", f"/api/storages/{kind}", settings)
+    def connect_storage(self, kind: str, settings: Mapping[str, Any]) -> str:
+        """Connect a source storage, which is not synced; return why not, empty if it worked."""
+        return self._try_storage(f"/api/storages/{kind}", settings)
+
+    def try_storage(self, kind: str, settings: Mapping[str, Any]) -> str:
+        """Return why the server would not connect a source storage, empty if it would."""
+        return self._try_storage(f"/api/storages/{kind}/validate", settings)
 
     def serves(self, path: str) -> bool:
         """Return whether the server gives a file at a path of its own."""
         with self._calling("look at an image"):
             return self._send("GET", path, headers={"Range": "bytes=0-0"}).is_success
+
+    def _try_storage(self, path: str, settings: Mapping[str, Any]) -> str:
+        with self._calling("connect a storage"):
+            answer = self._send("POST", path, content=json.dumps(settings).encode())
+            if answer.status_code in _NO_STORAGE:
+                return explain(answer.text) or "no reason given"
+            answer.raise_for_status()
+        return ""
 
     @cached_property
     def _sdk(self) -> "LabelStudio":
@@ -195,11 +218,15 @@ class LabelStudioClient:
         return LabelStudio(  # type: ignore[no-untyped-call]
             base_url=self.url,
             api_key=self._token.get_secret_value(),
-            httpx_client=httpx.Client(timeout=_CALL_SECONDS, trust_env=self._trust_proxies),
+            httpx_client=self._connection(_CALL_SECONDS),
         )
 
     def _calling(self, action: str) -> Any:  # noqa: ANN401 - a context manager
         return mapped_errors(self.url, action)
+
+    def _connection(self, timeout: float) -> httpx.Client:
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(timeout=timeout, limits=fresh, trust_env=self._trust_proxies)
 
     def _send(
         self,
@@ -215,7 +242,7 @@ class LabelStudioClient:
         if signed:
             wrapper = self._sdk._client_wrapper
             all_headers["Authorization"] = wrapper.get_headers()["Authorization"]
-        with httpx.Client(timeout=timeout, trust_env=self._trust_proxies) as connection:
+        with self._connection(timeout) as connection:
             return connection.request(method, self.url + path, headers=all_headers, **more)
 
     def _send_json(self, method: str, path: str, body: Mapping[str, Any]) -> None:

@@ -12,8 +12,13 @@ from pydantic import ValidationError
 from pipeline.errors import LabelStudioError
 
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"  # noqa: S105 - the name of the variable, not the token
-_REFUSED = (401, 403)
+_TOKEN_REFUSED = (401, 403)
+_INVALID = 400
 _SHOWN = 500
+
+
+class RefusedError(LabelStudioError):
+    """What was sent is not valid to the server; nothing of it was stored."""
 
 
 @contextmanager
@@ -50,14 +55,13 @@ def mapped_errors(url: str, action: str) -> Iterator[None]:
 
 def refusal(url: str, action: str, status: int, body: object) -> LabelStudioError:
     """Return the error for an answer with a status that means no."""
-    if status in _REFUSED:
+    if status in _TOKEN_REFUSED:
         return LabelStudioError(
             f"Label Studio at {url} refuses the token in {TOKEN_VARIABLE} ({status} on {action}): "
             "copy a current one from the account page, of a user who may edit the project"
         )
-    return LabelStudioError(
-        f"Label Studio at {url} refused to {action} (status {status}): {explain(body)}"
-    )
+    kind = RefusedError if status == _INVALID else LabelStudioError
+    return kind(f"Label Studio at {url} refused to {action} (status {status}): {explain(body)}")
 
 
 def explain(body: object) -> str:

@@ -120,7 +120,9 @@ class LabelStudioServer:
         return self._data / "label-studio.log"
 
     def start(self) -> None:
-        """Start the server and wait until it answers to its token."""
+        """Start the server and wait until it answers to its token; nothing if it runs."""
+        if self._process is not None:
+            return
         environment = ready_environment(self._environment, self._progress)
         self._data.mkdir(parents=True, exist_ok=True)
         self._lock = _lock_folder(self._data)

@@ -1,8 +1,10 @@
-"""Fixtures for every test: where optional reference data lies, and a real S3 server."""
+"""Fixtures for every test: optional reference data, a real S3 server, a real Label Studio."""
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import pytest
 from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.server import ThreadedMotoServer
+
+from labelstudio.environment import PROJECT
+from labelstudio.server import LabelStudioServer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -94,3 +99,36 @@ def _make_user(endpoint: str) -> tuple[str, str]:
     )
     key = iam.create_access_key(UserName="readloop")["AccessKey"]
     return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+@pytest.fixture(scope="session")
+def label_studio_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Return a maker of data folders whose database is set up, which takes a minute once."""
+    version = hashlib.sha256((PROJECT / "uv.lock").read_bytes()).hexdigest()[:12]
+    template = REPOSITORY / ".cache" / f"labelstudio-data-{version}"
+
+    def make() -> Path:
+        if not template.exists():
+            fresh = template.with_suffix(".new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            with LabelStudioServer(fresh, progress=print):
+                pass
+            fresh.rename(template)
+        return shutil.copytree(template, tmp_path_factory.mktemp("labelstudio") / "data")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def label_studio(label_studio_data: Callable[[], Path]) -> Iterator[LabelStudioServer]:
+    """A real Label Studio server for the whole suite; each test makes projects of its own.
+
+    It shows files from everywhere and has no S3 credentials of its own.
+    """
+    server = LabelStudioServer(label_studio_data(), document_root=Path("/"), progress=print)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        server.start()
+    with server:
+        yield server

@@ -1,11 +1,27 @@
 """Fixtures for everything that speaks to Label Studio."""
 
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+from label_studio_sdk import LabelStudio
+from PIL import Image
+from pydantic import SecretStr
+
+from labelstudio.client import LabelStudioClient, Project
+from labelstudio.publish import PublishSummary, publish
+from labelstudio.server import LabelStudioServer
+from labelstudio.settings import LabelStudioSettings
+from pipeline import masks
+from pipeline.records import Point, Prediction, Timings
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import open_store
 
 
 @pytest.fixture
@@ -28,3 +44,119 @@ def samples(shared: Path) -> Callable[[str], list[dict[str, Any]]]:
         return regions
 
     return load
+
+
+@pytest.fixture
+def client(label_studio: LabelStudioServer) -> LabelStudioClient:
+    """A client of the real server."""
+    return LabelStudioClient(label_studio.url, SecretStr(label_studio.token))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Callable[..., str]:
+    """Write a grey picture and return its address."""
+
+    def make(name: str = "a.png", width: int = 64, height: int = 48) -> str:
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (width, height), (120, 120, 120)).save(path)
+        return path.as_uri()
+
+    return make
+
+
+@pytest.fixture
+def prediction(image: Callable[..., str]) -> Callable[..., Prediction]:
+    """Make a prediction: a rectangle with points of every label, or an absence."""
+
+    def make(
+        label: str = "road", *, name: str = "a.png", present: bool = True, **changes: Any
+    ) -> Prediction:
+        width, height = changes.pop("width", 64), changes.pop("height", 48)
+        uri = changes.pop("image", None) or image(name, width, height)
+        mask = np.zeros((height, width), np.bool_)
+        if present:
+            mask[height // 4 : height // 2, width // 4 : width // 2] = True
+        points = tuple(
+            Point(width * (0.3 + 0.02 * i), height * 0.4, sign, 0.9 - 0.1 * i)
+            for sign in (1, 0, -1)
+            for i in range(6)
+        )
+        row = Prediction(
+            key=f"key of {label} in {name}",
+            image_id=uri,
+            image=uri,
+            image_size=1,
+            etag="1",
+            group="",
+            width=width,
+            height=height,
+            label=label,
+            query=f"the {label}",
+            present=present,
+            answer="[SEG].",
+            seg_probability=0.75 if present else 0.25,
+            seg_vectors=((0.0,) * 256,) if present else (),
+            mask=masks.encode(mask),
+            points=points if present else (),
+            predicted_iou=0.8 if present else 0.0,
+            stability=0.9 if present else 0.0,
+            model_version="tiny@1",
+            timings=Timings(0, 0, 0, 0, 0),
+        )
+        return replace(row, **changes)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Street:
+    """A project of one test's own on the real server, and a store to publish to it from."""
+
+    client: LabelStudioClient
+    settings: LabelStudioSettings
+    token: SecretStr
+    folder: Path
+
+    def publish(self, images: Iterable[Sequence[Prediction]], **changes: Any) -> PublishSummary:
+        """Publish images with two labels, unless told otherwise."""
+        chosen = {
+            "run": "street",
+            "settings": self.settings,
+            "token": self.token,
+            "store": open_store(str(self.folder), S3Settings()),
+            "s3": S3Settings(),
+            "labels": ("road", "sky"),
+            "progress": lambda _: None,
+        }
+        return publish(images, **{**chosen, **changes})
+
+    def project(self) -> Project:
+        """Return the one project with the test's title."""
+        (project,) = self.client.find_projects(self.settings.project)
+        return project
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Read the project back in full."""
+        return list(self.client.tasks(self.project().id, fields="all"))
+
+    def sdk(self) -> LabelStudio:
+        """Return the SDK, for what only people do."""
+        return LabelStudio(
+            base_url=self.client.url,
+            api_key=self.token.get_secret_value(),
+            httpx_client=httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)),
+        )
+
+
+@pytest.fixture
+def street(
+    label_studio: LabelStudioServer,
+    client: LabelStudioClient,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Street:
+    """A project for this test, made when it is first published to."""
+    title = f"{request.node.name[:36]} {secrets.token_hex(4)}"
+    settings = LabelStudioSettings(url=label_studio.url, project=title)
+    return Street(client, settings, SecretStr(label_studio.token), tmp_path / "store")

@@ -1,0 +1,225 @@
+"""Publishing to a real server: what arrives, and that nothing arrives twice or never."""
+
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from labelstudio import ledger as ledger_module
+from labelstudio.client import LabelStudioClient
+from labelstudio.verify import verify
+from pipeline.errors import LabelStudioError, StoppedError
+from pipeline.records import Prediction
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import open_store
+
+pytestmark = pytest.mark.labelstudio
+
+Make = Callable[..., Prediction]
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing after it runs."""
+
+
+def images_of(prediction: Make, count: int, **changes: Any) -> list[list[Prediction]]:
+    return [
+        [
+            prediction("road", name=f"{i}.png", **changes),
+            prediction("sky", name=f"{i}.png", present=False, **changes),
+        ]
+        for i in range(count)
+    ]
+
+
+def test_what_arrives_is_what_the_table_says(street: Any, prediction: Make) -> None:
+    images = images_of(prediction, 3)
+    summary = street.publish(images)
+    found = verify([row for image in images for row in image], street.tasks(), points_per_sign=4)
+    assert found.differences == ()
+    assert (summary.created, found.tasks, found.masks, found.points) == (3, 3, 3, 24)
+    assert found.absent == 3
+
+
+def test_the_second_time_nothing_is_sent(street: Any, prediction: Make) -> None:
+    images = images_of(prediction, 3)
+    street.publish(images)
+    again = street.publish(images)
+    assert (again.created, again.existing, again.failed) == (0, 3, 0)
+    assert len(street.tasks()) == 3
+
+
+def test_new_images_join_the_old_ones(street: Any, prediction: Make) -> None:
+    street.publish(images_of(prediction, 2))
+    assert street.publish(images_of(prediction, 5)).created == 3
+    assert len(street.tasks()) == 5
+
+
+@pytest.mark.parametrize("kill_at", range(1, 6))
+def test_killed_anywhere_nothing_is_doubled_or_lost(
+    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch, kill_at: int
+) -> None:
+    images = images_of(prediction, 5)
+    small = street.settings.model_copy(update={"batch_tasks": 2})
+    write = ledger_module.Ledger.write
+    calls: list[int] = []
+
+    def dying(self: ledger_module.Ledger, notes: Any) -> None:
+        calls.append(1)
+        if len(calls) >= kill_at:
+            raise Killed
+        write(self, notes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module.Ledger, "write", dying)
+        with pytest.raises(Killed) if kill_at <= 4 else pytest.MonkeyPatch.context():
+            street.publish(images, settings=small)
+    monkeypatch.setattr("labelstudio.publish.SETTLE_SECONDS", 0)
+    street.publish(images, settings=small)
+    found = verify([row for image in images for row in image], street.tasks(), points_per_sign=4)
+    assert (found.tasks, found.differences) == (5, ())
+
+
+def test_killed_before_the_request_leaves_nothing_behind(
+    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(*_: object) -> list[int]:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStudioClient, "import_tasks", dying)
+        with pytest.raises(Killed):
+            street.publish(images_of(prediction, 2))
+    monkeypatch.setattr("labelstudio.publish.SETTLE_SECONDS", 0)
+    assert street.publish(images_of(prediction, 2)).created == 2
+    assert len(street.tasks()) == 2
+
+
+def test_a_batch_that_arrives_late_is_waited_for(
+    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Any] = []
+    look, send = LabelStudioClient.find_tasks, LabelStudioClient.import_tasks
+
+    def hold(self: LabelStudioClient, *request: Any) -> list[int]:
+        late.append((self, *request))
+        raise Killed
+
+    def look_then_arrive(self: LabelStudioClient, *request: Any) -> Any:
+        found = look(self, *request)
+        while late:
+            send(*late.pop())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStudioClient, "import_tasks", hold)
+        with pytest.raises(Killed):
+            street.publish(images_of(prediction, 2))
+    monkeypatch.setattr(LabelStudioClient, "find_tasks", look_then_arrive)
+    assert street.publish(images_of(prediction, 2)).existing == 2
+    assert len(street.tasks()) == 2
+
+
+def test_a_stop_between_batches_is_remembered(street: Any, prediction: Make) -> None:
+    def stop(_: int) -> None:
+        raise StoppedError("asked to")
+
+    small = street.settings.model_copy(update={"batch_tasks": 2})
+    with pytest.raises(StoppedError):
+        street.publish(images_of(prediction, 4), settings=small, progress=stop)
+    again = street.publish(images_of(prediction, 4), settings=small)
+    assert (again.created, again.existing) == (2, 2)
+
+
+def test_a_new_model_version_joins_its_task_and_is_shown(street: Any, prediction: Make) -> None:
+    old = images_of(prediction, 2)
+    street.publish(old)
+    new = [
+        [replace(row, key=f"2 {row.key}", model_version="tiny@2") for row in image] for image in old
+    ]
+    summary = street.publish(new)
+    assert (summary.created, summary.updated, street.publish(new).existing) == (0, 2, 2)
+    versions = [{p["model_version"] for p in task["predictions"]} for task in street.tasks()]
+    assert versions == [{"tiny@1", "tiny@2"}] * 2
+    assert street.project().model_version == "tiny@2"
+
+
+def test_a_changed_query_replaces_its_prediction(street: Any, prediction: Make) -> None:
+    (image,) = images_of(prediction, 1)
+    street.publish([image])
+    changed = [replace(image[0], key="other", query="the wet road"), image[1]]
+    assert street.publish([changed]).updated == 1
+    (task,) = street.tasks()
+    assert task["data"]["texts"]["road"] == "the wet road"
+    assert verify(changed, [task], points_per_sign=4).differences == ()
+
+
+def test_deleted_tasks_are_made_again(street: Any, prediction: Make) -> None:
+    street.publish(images_of(prediction, 3))
+    street.sdk().tasks.delete(street.tasks()[1]["id"])
+    summary = street.publish(images_of(prediction, 3))
+    assert (summary.created, summary.existing) == (1, 2)
+
+
+def test_a_project_made_anew_gets_its_tasks_again(street: Any, prediction: Make) -> None:
+    street.publish(images_of(prediction, 2))
+    street.sdk().projects.delete(street.project().id)
+    assert street.publish(images_of(prediction, 2)).created == 2
+    assert len(street.tasks()) == 2
+
+
+def test_a_second_writer_is_noticed(street: Any, prediction: Make) -> None:
+    def meanwhile() -> Iterator[list[Prediction]]:
+        street.publish(images_of(prediction, 1))
+        yield from images_of(prediction, 2)
+
+    with pytest.raises(StoppedError, match="another run"):
+        street.publish(meanwhile())
+
+
+def test_the_refused_task_of_a_batch_fails_alone(
+    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labelstudio.writer.check_task", lambda *_: None)
+    images = images_of(prediction, 4)
+    images[2] = [replace(images[2][0], label="unknown")]
+    summary = street.publish(images)
+    assert (summary.created, summary.failed, len(street.tasks())) == (3, 1, 3)
+    assert "2.png" in summary.failures[0]
+    assert "unknown" in summary.failures[0]
+
+
+def test_a_down_server_is_named(street: Any) -> None:
+    gone = street.settings.model_copy(update={"url": "http://127.0.0.1:9"})
+    with pytest.raises(LabelStudioError, match=r"127\.0\.0\.1:9 cannot be reached"):
+        street.publish([], settings=gone)
+
+
+def test_a_refused_token_is_not_shown(street: Any) -> None:
+    token = secrets.token_hex(20)
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY") as caught:
+        street.publish([], token=SecretStr(token))
+    assert token not in "".join(traceback.format_exception(caught.value))
+
+
+def test_another_server_is_told_apart(street: Any, s3: Any) -> None:
+    other = street.settings.model_copy(update={"url": s3.endpoint})
+    with pytest.raises(LabelStudioError, match="not a Label Studio server"):
+        street.publish([], settings=other)
+
+
+def test_images_in_s3_are_presigned(street: Any, prediction: Make, s3: Any, image: Any) -> None:
+    body = open_store(image().rpartition("/")[0], S3Settings()).get("a.png")
+    bucket = s3.make_bucket("street-photos", {"val/a.png": body})
+    reach = S3Settings(endpoint=s3.endpoint)
+    row = prediction(image=f"{bucket}/val/a.png")
+    assert street.publish([[row]], s3=reach).created == 1
+    (task,) = street.tasks()
+    headers = {"Authorization": f"Token {street.token.get_secret_value()}"}
+    address = street.client.url + task["data"]["image"]
+    assert httpx.get(address, headers=headers, follow_redirects=True).content == body
