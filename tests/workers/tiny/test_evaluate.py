@@ -1,0 +1,94 @@
+"""The figures: what counts as right, and for which queries."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from workers.read.engine import Answer, EngineSeconds, Segment
+from workers.scenes import Query, Scene, render
+from workers.tiny.evaluate import evaluate, score
+from workers.tiny.recipe import Recipe
+
+
+def answer(mask: np.ndarray | None, points: list[tuple[float, float]] | None = None) -> Answer:
+    xy = np.array(points or [], np.float32).reshape(-1, 2)
+    segment = Segment(
+        probability=1.0,
+        query_vector=np.zeros(256, np.float32),
+        similarity=np.zeros((8, 8), np.float32),
+        points_xy=xy,
+        point_labels=np.ones(len(xy), np.int8),
+        point_similarity=np.ones(len(xy), np.float32),
+        mask=np.zeros((1, 1), bool) if mask is None else mask,
+        predicted_iou=1.0,
+        stability=1.0,
+    )
+    segments = () if mask is None else (segment,)
+    return Answer("", mask is not None, 1.0, segments, EngineSeconds(0, 0, 0))
+
+
+@dataclass
+class Oracle:
+    """Answers with the truth of the scenes of a seed; ``shift`` rows off; denies ``denied``."""
+
+    seed: int
+    denied: str = ""
+    version: str = "oracle"
+    index: int = 0
+
+    def predict(self, image: np.ndarray, queries: list[str]) -> list[Answer]:
+        """Answer as the engine would."""
+        scene = render(self.seed, self.index)
+        assert np.array_equal(scene.image, image)
+        self.index += 1
+        truths = {query.text: query for query in scene.queries}
+        return [self._answer(scene, truths.get(text)) for text in queries]
+
+    def _answer(self, scene: Scene, query: Query | None) -> Answer:
+        known = query is not None and query.present and query.kind != self.denied
+        return answer(scene.mask(query)) if query is not None and known else answer(None)
+
+
+def test_the_truth_scores_one_and_a_foreign_query_less() -> None:
+    report = evaluate(Oracle(51), seed=51, count=6)
+    assert report.mean_iou == report.ciou == report.presence_accuracy == 1
+    assert report.blind_mean_iou < 0.5
+    assert 0 < report.absent < report.queries
+
+
+def test_a_missed_object_costs_iou_and_presence() -> None:
+    report = evaluate(Oracle(51, denied="color_shape"), seed=51, count=6)
+    assert report.mean_iou_by_kind["color_shape"] == 0
+    assert report.mean_iou == report.present_recall < 1
+    assert report.absent_recall == 1
+
+
+def test_half_a_mask_scores_half() -> None:
+    scene = render(52, 0)
+    query = next(query for query in scene.queries if query.present)
+    mask = scene.mask(query)
+    half = mask & (np.cumsum(mask).reshape(mask.shape) <= mask.sum() // 2)
+    assert score(scene, query, answer(half)).iou == pytest.approx(0.5, abs=0.01)
+
+
+def test_points_count_where_they_lie() -> None:
+    scene = render(52, 0)
+    query = next(query for query in scene.queries if query.present)
+    rows, columns = scene.mask(query).nonzero()
+    inside = (float(columns[0]) + 0.4, float(rows[0]) + 0.4)
+    found = score(scene, query, answer(scene.mask(query), [inside, (0.0, 0.0)]))
+    assert (found.inside, found.points) == (1, 2)
+
+
+def test_an_empty_mask_means_absent() -> None:
+    scene = render(52, 0)
+    query = next(query for query in scene.queries if query.present)
+    found = score(scene, query, answer(np.zeros(scene.image.shape[:2], bool)))
+    assert not found.answered_present
+    assert found.iou == 0
+
+
+def test_training_scenes_are_refused() -> None:
+    with pytest.raises(ValueError, match="training seed"):
+        evaluate(Oracle(0), seed=Recipe().seed, count=1)

@@ -1,0 +1,87 @@
+"""The loop: steps learn, a stopped run resumes exactly, an export is a checkpoint."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from workers.read.checkpoint import load_model
+from workers.read.engine import ReadEngine
+from workers.scenes import render
+from workers.tiny.data import Step
+from workers.tiny.export import export
+from workers.tiny.recipe import Recipe
+from workers.tiny.state import LossCurve, TrainingState
+from workers.tiny.train import fresh_state, learning_rate, run_step, train
+
+
+def test_a_few_steps_on_one_batch_lower_the_loss(
+    state: TrainingState, step: Step, recipe: Recipe
+) -> None:
+    first = float(run_step(state, step, recipe)[0].total.detach())
+    for _ in range(6):
+        last = float(run_step(state, step, recipe)[0].total.detach())
+    assert last < 0.9 * first
+
+
+def test_a_resumed_run_takes_the_steps_of_an_unbroken_one(
+    state: TrainingState, step: Step, recipe: Recipe, tmp_path: Path
+) -> None:
+    run_step(state, step, recipe)
+    state.save(tmp_path / "state.pt")
+    resumed = fresh_state(replace(recipe, seed=1), state.model.config.llama.vocab)
+    resumed.load(tmp_path / "state.pt")
+    assert resumed.step == 1
+    for one in (state, resumed):
+        run_step(one, step, recipe)
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for name, value in state.average.state_dict().items():
+        assert torch.equal(value, resumed.average.state_dict()[name]), name
+
+
+def test_the_rate_rises_then_falls() -> None:
+    recipe = replace(Recipe(), minutes=10, warmup=4, rate=1.0, last_rate=0.1)
+    rates = [learning_rate(recipe, *at) for at in ((0, 0), (3, 0), (99, 300), (99, 600), (99, 900))]
+    assert rates == pytest.approx([0.25, 1.0, 0.55, 0.1, 0.1])
+
+
+def test_a_curve_forgets_what_the_state_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    curve = LossCurve(path, 0)
+    for number in (10, 20, 30):
+        curve.add({"step": number, "total": 1.0})
+    LossCurve(path, 20).add({"step": 30, "total": 2.0})
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    assert [(row["step"], row["total"]) for row in rows] == [
+        ("10", "1.0"),
+        ("20", "1.0"),
+        ("30", "2.0"),
+    ]
+
+
+def test_an_export_is_a_checkpoint_that_the_engine_answers_with(
+    state: TrainingState, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    export(state.model, tokenizer_folder, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.settings == state.model.settings
+    assert loaded.config == state.model.config
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.bfloat16().float()), name
+    answers = ReadEngine.load(tmp_path).predict(render(42, 0, max_side=128).image, ["the circle"])
+    assert len(answers) == 1
+
+
+def test_spent_minutes_are_not_trained_again(
+    recipe: Recipe, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    short = replace(recipe, minutes=0.001)
+    first = train(tmp_path, short)
+    assert first.step == 1
+    again = train(tmp_path, short)
+    assert again.step == 1
+    assert again.seconds == first.seconds

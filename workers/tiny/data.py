@@ -1,0 +1,181 @@
+"""From scenes to training batches: pictures, prompts with answers, and dense truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from workers.read.config import ReadConfig
+from workers.read.images import clip_view, sam_view
+from workers.read.prompt import PromptSettings, prompt, question
+from workers.read.tokenizer import ReadTokenizer
+from workers.read.train import IGNORED, TrainingBatch
+from workers.scenes import Difficulty, Query, Scene, render
+from workers.tiny.objective import SUBPIXELS, SceneTargets
+from workers.tiny.recipe import Recipe
+from workers.tiny.vocabulary import ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one training step sees."""
+
+    batch: TrainingBatch
+    targets: SceneTargets
+
+
+class SceneSteps(IterableDataset[Step]):
+    """Training steps from ``first`` on; step n holds the scenes after those of step n - 1."""
+
+    def __init__(
+        self, recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int
+    ) -> None:
+        self.recipe, self.config, self.tokenizer, self.first = recipe, config, tokenizer, first
+
+    def __iter__(self) -> Iterator[Step]:
+        """Yield steps without end."""
+        cv2.setNumThreads(0)
+        torch.set_num_threads(1)
+        recipe, number = self.recipe, self.first
+        while True:
+            start = number * recipe.scenes_per_step
+            scenes = [
+                render(recipe.seed, start + offset, recipe.difficulty, recipe.scene_side)
+                for offset in range(recipe.scenes_per_step)
+            ]
+            yield build_step(scenes, recipe, self.config, self.tokenizer)
+            number += 1
+
+
+def training_steps(
+    recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int
+) -> Iterator[Step]:
+    """Yield training steps, built ahead in a process of their own."""
+    dataset = SceneSteps(recipe, config, tokenizer, first)
+    yield from DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=4)
+
+
+def build_step(
+    scenes: list[Scene], recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer
+) -> Step:
+    """Build one step from scenes: every query of a scene is a row about its picture."""
+    scenes = [scene for scene in scenes if scene.queries]
+    views = [sam_view(scene.image, config.sam.image) for scene in scenes]
+    clip_views = [clip_view(scene.image, config.clip_view) for scene in scenes]
+    pairs = [(index, query) for index, scene in enumerate(scenes) for query in scene.queries]
+    input_ids, labels = encode_rows([query for _, query in pairs], tokenizer)
+    masks = [scenes[index].mask(query) for index, query in pairs if query.present]
+    batch = TrainingBatch(
+        clip_views=torch.from_numpy(np.stack(clip_views)),
+        sam_views=torch.from_numpy(np.stack([view for view, _ in views])),
+        image_hw=[loss_size(scene.image, recipe.loss_side) for scene in scenes],
+        resized_hw=[size for _, size in views],
+        image_index=[index for index, _ in pairs],
+        input_ids=input_ids,
+        labels=labels,
+        masks=[torch.from_numpy(shrink(mask, loss_size(mask, recipe.loss_side))) for mask in masks],
+        seg_id=tokenizer.seg_id,
+    )
+    return Step(
+        batch, scene_targets(scenes, masks, [hw for _, hw in views], recipe.difficulty, config)
+    )
+
+
+def loss_size(picture: NDArray[np.generic], longest: int) -> tuple[int, int]:
+    """Return the (height, width) at which a picture's masks are compared."""
+    height, width = picture.shape[:2]
+    factor = min(1.0, longest / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def shrink(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return how much of each pixel of a smaller (height, width) picture the mask covers."""
+    small = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
+
+
+def encode_rows(queries: list[Query], tokenizer: ReadTokenizer) -> tuple[Tensor, Tensor]:
+    """Encode prompts with answers: ids and labels, both (R, L) int64, padded on the right."""
+    settings = PromptSettings()
+    rows = []
+    for query in queries:
+        asked = prompt(question(query.text, settings), settings)
+        whole = prompt(question(query.text, settings), settings, query.denial or ANSWER)
+        ids = tokenizer.encode_prompt(whole)
+        rows.append((ids, len(tokenizer.encode_prompt(asked))))
+    length = max(len(ids) for ids, _ in rows)
+    input_ids = torch.full((len(rows), length), tokenizer.pad_id)
+    labels = torch.full((len(rows), length), IGNORED)
+    for row, (ids, answer) in enumerate(rows):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        labels[row, answer : len(ids)] = torch.tensor(ids[answer:])
+    return input_ids, labels
+
+
+def scene_targets(
+    scenes: list[Scene],
+    masks: list[NDArray[np.bool_]],
+    view_sizes: list[tuple[int, int]],
+    difficulty: Difficulty,
+    config: ReadConfig,
+) -> SceneTargets:
+    """Measure how much of each cell the objects of the scenes cover; ``masks`` are the rows'."""
+    side, grid = config.clip.side, config.sam.grid
+    tokens, cells, foreground = [], [], []
+    for scene, size in zip(scenes, view_sizes, strict=True):
+        central = np.stack([central_shares(mask, side) for mask in scene.masks])
+        fine = np.stack([view_shares(mask, size, grid, SUBPIXELS) for mask in scene.masks])
+        coarse = cv2.resize(fine.transpose(1, 2, 0), (grid, grid), interpolation=cv2.INTER_AREA)
+        coarse = np.atleast_3d(np.asarray(coarse, np.float32)).transpose(2, 0, 1)
+        tokens.append(_classes(scene, central, difficulty))
+        cells.append(_classes(scene, coarse, difficulty))
+        foreground.append(fine.sum(axis=0).clip(0, 1))
+    coverage = [central_shares(mask, side).ravel() for mask in masks]
+    return SceneTargets(
+        coverage=torch.from_numpy(np.stack(coverage)),
+        token_classes=torch.from_numpy(np.stack(tokens)),
+        sam_classes=torch.from_numpy(np.stack(cells)),
+        foreground=torch.from_numpy(np.stack(foreground)),
+        colors=len(difficulty.colors),
+    )
+
+
+def central_shares(mask: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
+    """Return how much of each cell of the central square the mask covers, (side, side)."""
+    height, width = mask.shape
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    square = mask[top : top + edge, left : left + edge]
+    return shrink(square, (side, side))
+
+
+def view_shares(
+    mask: NDArray[np.bool_], view_size: tuple[int, int], grid: int, parts: int
+) -> NDArray[np.float32]:
+    """Return how much of each part of the SAM view's cells the mask covers, (parts * grid,) * 2.
+
+    ``view_size`` (H', W') is the part of the view that the picture fills.
+    """
+    side = grid * 16
+    view = np.zeros((side, side), np.float32)
+    view[: view_size[0], : view_size[1]] = shrink(mask, view_size)
+    fine = parts * grid
+    return np.asarray(cv2.resize(view, (fine, fine), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _classes(
+    scene: Scene, shares: NDArray[np.float32], difficulty: Difficulty
+) -> NDArray[np.float32]:
+    """Sort the objects' shares (objects, n, n) by class: (n * n, background + colors + shapes)."""
+    colors, shapes = difficulty.colors, difficulty.shapes
+    result = np.zeros((shares.shape[1] ** 2, 1 + len(colors) + len(shapes)), np.float32)
+    for item, share in zip(scene.objects, shares, strict=True):
+        result[:, 1 + colors.index(item.color)] += share.ravel()
+        result[:, 1 + len(colors) + shapes.index(item.shape)] += share.ravel()
+    result[:, 0] = (1 - shares.sum(axis=0)).clip(0, 1).ravel()
+    return result

@@ -1,0 +1,151 @@
+"""What the tiny model is trained on: READ's losses, and four that make training from scratch fast.
+
+A small model that starts from noise learns to place points only after a long while, and SAM's
+encoder has no pretrained features to offer. The auxiliary losses give both something direct to
+learn; the heads that two of them need are thrown away at export.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workers.read.config import ReadConfig
+from workers.read.train import IGNORED, TrainingBatch, TrainingLosses, training_step_losses
+from workers.tiny.packed import PackedReadModel
+from workers.tiny.recipe import Recipe
+
+SUBPIXELS = 4  # foreground is asked for at so many places a side of SAM's image cells
+_SHARPNESS = 0.1  # dot products of final-norm states to logits: they grow with the hidden size
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTargets:
+    """Dense truth of a batch, for B images with Q classes (background, colors, shapes) a cell.
+
+    ``coverage`` (M, T): share of each CLIP cell that the object covers, one row a ``[SEG]``.
+    ``token_classes`` (B, T, Q) and ``sam_classes`` (B, g * g, Q): shares of each cell by class,
+    where the first is background, then come colors, then shapes; ``colors`` counts the colors.
+    ``foreground`` (B, 4g, 4g): share of each place that any object covers.
+    """
+
+    coverage: Tensor
+    token_classes: Tensor
+    sam_classes: Tensor
+    foreground: Tensor
+    colors: int
+
+
+class AuxiliaryHeads(nn.Module):
+    """Linear read-outs of the language model's image states and of SAM's image embedding."""
+
+    def __init__(self, config: ReadConfig, classes: int) -> None:
+        super().__init__()
+        self.tokens = nn.Linear(config.llama.hidden, classes)
+        self.cells = nn.Linear(config.sam.prompt, classes)
+        self.foreground = nn.Linear(config.sam.prompt, SUBPIXELS**2)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyLosses:
+    """The sum () to minimize, and each part's value for the loss curve."""
+
+    total: Tensor
+    parts: dict[str, float]
+
+
+def tiny_losses(
+    model: PackedReadModel,
+    heads: AuxiliaryHeads,
+    batch: TrainingBatch,
+    targets: SceneTargets,
+    recipe: Recipe,
+) -> TinyLosses:
+    """Run one training step's forward pass and return all losses."""
+    place = int((batch.input_ids[0] < 0).int().argmax())
+    count = model.config.clip.side**2
+    with model.sharing(batch.image_index, place + count + 1) as states:
+        losses = training_step_losses(model, batch, recipe.losses)
+    weights = recipe.auxiliary
+    hidden, embedding = states.hidden, states.embedding
+    first_rows = [list(batch.image_index).index(image) for image in range(len(batch.clip_views))]
+    asked = sorted({batch.image_index[row] for row in losses.segment_rows})
+    extra = {
+        "similarity": weights.similarity * similarity_loss(losses, targets.coverage),
+        "presence": weights.presence * _presence_loss(model, hidden, batch, count),
+        "tokens": weights.tokens
+        * class_loss(
+            heads.tokens(hidden[first_rows, place : place + count]),
+            targets.token_classes,
+            targets.colors,
+        ),
+        "outlines": weights.outlines * _outline_loss(heads, embedding, targets, asked),
+        "quality": weights.quality * quality_loss(losses, batch.masks),
+    }
+    total = losses.loss + torch.stack(list(extra.values())).sum()
+    parts = {"ce": losses.ce, "bce": losses.bce, "dice": losses.dice, **extra}
+    return TinyLosses(total, {name: float(value.detach()) for name, value in parts.items()})
+
+
+def similarity_loss(losses: TrainingLosses, coverage: Tensor) -> Tensor:
+    """Distance () of the similarity maps from the coverage (M, T) of their objects.
+
+    Cross-entropy sets objects apart from all else; the squared error of the min-max map, which is
+    what SasP thresholds, puts the best cells where the object covers most.
+    """
+    maps = torch.stack([segment.similarity for segment in losses.segments])
+    peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
+    wanted = coverage / peak
+    entropy = functional.binary_cross_entropy_with_logits(
+        maps * _SHARPNESS, wanted, reduction="none"
+    )
+    weight = 1 + 4 * wanted  # objects cover few cells
+    low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
+    normalized = (maps - low) / (high - low).clamp(min=1e-6)
+    return ((entropy + 2 * (normalized - wanted).square()) * weight).mean()
+
+
+def class_loss(logits: Tensor, shares: Tensor, colors: int) -> Tensor:
+    """Cross-entropy () of the color and of the shape of cells, logits and shares (..., Q)."""
+    total = logits.new_zeros(())
+    for chosen in (slice(1, 1 + colors), slice(1 + colors, None)):
+        some = torch.cat([logits[..., :1], logits[..., chosen]], dim=-1)
+        truth = torch.cat([shares[..., :1], shares[..., chosen]], dim=-1)
+        weight = 0.2 + (1 - truth[..., 0])
+        entropy = -(some.log_softmax(dim=-1) * truth).sum(dim=-1)
+        total = total + (entropy * weight).sum() / weight.sum()
+    return total
+
+
+def quality_loss(losses: TrainingLosses, truths: Sequence[Tensor]) -> Tensor:
+    """Squared error () of SAM's predicted IoU; the masks' true IoU gets no gradient."""
+    errors = []
+    for segment, truth in zip(losses.segments, truths, strict=True):
+        mask, object_ = segment.logits.detach() > 0, truth > 0.5  # noqa: PLR2004
+        union = (mask | object_).sum().clamp(min=1)
+        errors.append((segment.iou - (mask & object_).sum() / union).square())
+    return torch.stack(errors).mean()
+
+
+def _presence_loss(
+    model: PackedReadModel, hidden: Tensor, batch: TrainingBatch, count: int
+) -> Tensor:
+    """Cross-entropy () of the first token of every answer."""
+    first = (batch.labels != IGNORED).int().argmax(dim=1)
+    rows = torch.arange(len(first))
+    states = hidden[rows, first + count - 2]  # count - 1 more positions, and one token earlier
+    return functional.cross_entropy(model.logits(states), batch.labels[rows, first])
+
+
+def _outline_loss(
+    heads: AuxiliaryHeads, embedding: Tensor, targets: SceneTargets, asked: list[int]
+) -> Tensor:
+    cells = embedding.flatten(2).transpose(1, 2)
+    classes = class_loss(heads.cells(cells), targets.sam_classes[asked], targets.colors)
+    side = embedding.shape[-1]
+    fine = heads.foreground(cells).unflatten(1, (side, side)).unflatten(3, (SUBPIXELS, SUBPIXELS))
+    fine = fine.permute(0, 1, 3, 2, 4).flatten(3).flatten(1, 2)
+    outline = functional.binary_cross_entropy_with_logits(fine, targets.foreground[asked])
+    return classes + 2 * outline

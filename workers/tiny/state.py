@@ -1,0 +1,75 @@
+"""The training's state on disk: written whole or not at all, so that any stop can be resumed."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel
+
+from workers.tiny.objective import AuxiliaryHeads
+from workers.tiny.packed import PackedReadModel
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """All that a resumed run needs. ``step`` is also the position in the scenes."""
+
+    model: PackedReadModel
+    heads: AuxiliaryHeads
+    average: AveragedModel
+    optimizer: AdamW
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write the state beside ``path``, then put it in its place."""
+        partial = path.with_suffix(".partial")
+        content = {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(content, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a state that :meth:`save` wrote."""
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("model", "heads", "average", "optimizer"):
+            getattr(self, name).load_state_dict(content[name])
+        self.step, self.seconds = int(content["step"]), float(content["seconds"])
+
+
+class LossCurve:
+    """A CSV of the losses, one row every so many steps, kept consistent with the state."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Keep the rows up to ``step``: what was written after the last state is written again."""
+        self._path = path
+        rows = _read(path) if path.exists() else []
+        kept = [row for row in rows if int(row["step"]) <= step]
+        if len(kept) < len(rows):
+            self._write("w", kept, header=True)
+
+    def add(self, values: dict[str, float]) -> None:
+        """Append one row; the first one sets the columns."""
+        self._write("a", [values], header=not self._path.exists())
+
+    def _write(self, mode: str, rows: Sequence[Mapping[str, object]], header: bool) -> None:
+        with self._path.open(mode, newline="", encoding="utf-8") as file:
+            if rows:
+                table = csv.DictWriter(file, list(rows[0]))
+                if header:
+                    table.writeheader()
+                table.writerows(rows)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,136 @@
+"""Train the tiny READ from scratch: ``python -m workers.tiny.train --out DIR [--minutes M]``.
+
+Started again with the same folder it goes on where it stopped. ``DIR/state.pt`` is the state,
+``DIR/curve.csv`` the loss curve, ``DIR/model`` the latest export of the averaged weights.
+"""
+
+import argparse
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from workers.read.config import ReadSettings
+from workers.read.model import ReadModel
+from workers.read.tokenizer import ReadTokenizer
+from workers.tiny.data import Step, training_steps
+from workers.tiny.export import export
+from workers.tiny.objective import AuxiliaryHeads, TinyLosses, tiny_losses
+from workers.tiny.packed import PackedReadModel
+from workers.tiny.recipe import SASP, Recipe, tiny_config
+from workers.tiny.state import LossCurve, TrainingState
+from workers.tiny.vocabulary import train_tokenizer
+
+_CURVE_EVERY = 20  # steps
+_SAVE_EVERY = 120.0  # seconds
+_ANSWER_TOKENS = 48
+
+
+def train(out: Path, recipe: Recipe) -> TrainingState:
+    """Train until ``recipe.minutes`` are spent, over all starts, and export the result."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(out / "tokenizer")
+    state = fresh_state(recipe, len(tokenizer))
+    if (out / "state.pt").exists():
+        state.load(out / "state.pt")
+    curve = LossCurve(out / "curve.csv", state.step)
+    saved = time.monotonic()
+    steps = training_steps(recipe, state.model.config, tokenizer, state.step)
+    while state.seconds < recipe.minutes * 60:
+        started = time.monotonic()
+        losses, rate = run_step(state, next(steps), recipe)
+        state.seconds += time.monotonic() - started
+        if state.step % _CURVE_EVERY == 0:
+            curve.add(_curve_row(state, recipe, rate, losses))
+        if time.monotonic() - saved > _SAVE_EVERY:
+            _save(state, out)
+            saved = time.monotonic()
+    _save(state, out)
+    return state
+
+
+def fresh_state(recipe: Recipe, vocabulary: int) -> TrainingState:
+    """Return a model with random weights, the same for the same seed, and its optimizer."""
+    torch.manual_seed(recipe.seed)
+    settings = ReadSettings(sasp=SASP, max_new_tokens=_ANSWER_TOKENS)
+    model = PackedReadModel(tiny_config(vocabulary), settings).train()
+    classes = 1 + len(recipe.difficulty.colors) + len(recipe.difficulty.shapes)
+    heads = AuxiliaryHeads(model.config, classes)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
+    optimizer = AdamW(
+        [*model.parameters(), *heads.parameters()],
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+        weight_decay=recipe.weight_decay,
+    )
+    return TrainingState(model, heads, average, optimizer)
+
+
+def run_step(state: TrainingState, step: Step, recipe: Recipe) -> tuple[TinyLosses, float]:
+    """Take one optimizer step; returns its losses and its learning rate."""
+    rate = learning_rate(recipe, state.step, state.seconds)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    losses = tiny_losses(state.model, state.heads, step.batch, step.targets, recipe)
+    state.optimizer.zero_grad(set_to_none=True)
+    losses.total.backward()
+    torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    state.optimizer.step()
+    state.average.update_parameters(state.model)
+    state.step += 1
+    return losses, rate
+
+
+def learning_rate(recipe: Recipe, step: int, seconds: float) -> float:
+    """Return the rate at a step: warm-up by steps, cosine by the share of the minutes spent."""
+    spent = min(1.0, seconds / (recipe.minutes * 60))
+    fall = recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + math.cos(math.pi * spent))
+    return recipe.rate * min(1.0, (step + 1) / recipe.warmup) * fall
+
+
+def _tokenizer(folder: Path) -> ReadTokenizer:
+    if not (folder / "tokenizer_config.json").exists():
+        train_tokenizer(folder)
+    return ReadTokenizer.from_folder(folder)
+
+
+def _curve_row(
+    state: TrainingState, recipe: Recipe, rate: float, losses: TinyLosses
+) -> dict[str, float]:
+    total = float(losses.total.detach())
+    if not math.isfinite(total):
+        message = f"the loss is {total} at step {state.step}: start again with a lower rate"
+        raise ValueError(message)
+    return {
+        "step": state.step,
+        "minutes": round(state.seconds / 60, 2),
+        "scenes": state.step * recipe.scenes_per_step,
+        "rate": round(rate, 7),
+        "total": round(total, 4),
+        **{name: round(value, 4) for name, value in losses.parts.items()},
+    }
+
+
+def _save(state: TrainingState, out: Path) -> None:
+    state.save(out / "state.pt")
+    export(cast("ReadModel", state.average.module), out / "tokenizer", out / "model")
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description="Train the tiny READ from scratch; resumable.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of state, curve and model")
+    parser.add_argument("--minutes", type=float, default=Recipe().minutes, help="training in all")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    train(arguments.out, replace(Recipe(), minutes=arguments.minutes))
+
+
+if __name__ == "__main__":
+    main()
