@@ -17,6 +17,7 @@ class Progress:
         self._bar: tqdm[NoReturn] | None = None
         self._what = ""
         self._done = 0
+        self._told = 0
         self._total = 0
         self._next_line = 0.0
 
@@ -51,11 +52,12 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        elif self._done:
+        elif self._done > self._told:
             self._line()
-        self._done = 0
+        self._done = self._told = 0
 
     def _line(self) -> None:
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self._told = self._done
         of = f" of {self._total}" if self._total else ""
         self.say(f"{self._what}: {self._done}{of}")

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from pipeline.errors import ConfigError, StoppedError
 from workers.quiet import without_native_logs
@@ -50,25 +49,49 @@ def ray_session(pool: PoolSettings) -> Iterator[None]:
 
 
 def _connect(address: str | None) -> None:
-    import ray  # noqa: PLC0415
-
-    local: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": LOOPBACK}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address or "local",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **({} if address else local),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
-        raise ConfigError(f"{where} cannot be reached: {error}") from error
+        if address is None:
+            _start_here()
+        else:
+            _join(address)
     except SystemExit as error:  # Ray's own handler of SIGTERM
         raise StoppedError("stopped while Ray started; nothing was lost") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def _join(address: str) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"the Ray cluster at RAY_ADDRESS={address} cannot be reached: {error}"
+        ) from error
+
+
+def _start_here() -> None:
+    """Start Ray on this machine. It gives up after 30 s, which a busy machine may need."""
+    import ray  # noqa: PLC0415
+
+    for last in (False, False, True):
+        try:
+            ray.init(
+                "local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _node_ip_address=LOOPBACK,
+            )
+        except Exception as error:  # Ray raises just that when it gives up
+            ray.shutdown()
+            if last:
+                raise ConfigError(f"Ray does not start on this machine: {error}") from error
+        else:
+            return
 
 
 def _check_room(pool: PoolSettings) -> None:

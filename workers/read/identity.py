@@ -4,9 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
-
 from workers.read.errors import CheckpointError
 from workers.read.files import INDEXES, SINGLES, read_json, weight_files
 from workers.read.settings import FILE, TOWER, read_settings, settings_json
@@ -76,6 +73,9 @@ def _named_tower(folder: Path, llava: dict[str, Any]) -> Path:
         raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
     if Path(name).is_dir():
         return Path(name)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  (takes long to import)
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
     try:
         return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
     except (OSError, ValueError, HfHubHTTPError) as error:
