@@ -7,7 +7,8 @@ count once they are committed, and what a killed run left behind is adopted.
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -27,22 +28,32 @@ from workers.actor import LabelJob
 from workers.models import plan_model
 from workers.pool import predict_all
 
+Ask = Callable[[str, str], Iterator[ImageTasks]]
+"""Makes the work for a model's version and settings."""
+
 
 class LabelRun:
     """One run: what is asked, of which model, and the tables that the answers go to.
+
+    ``ask`` makes other work than that of the run file's source.
 
     Raises:
         ReadloopError: the store, the model or Label Studio cannot be used.
     """
 
     def __init__(
-        self, run: RunFile, limit: int | None, stop: threading.Event, progress: Progress
+        self,
+        run: RunFile,
+        limit: int | None,
+        stop: threading.Event,
+        progress: Progress,
+        ask: Ask | None = None,
     ) -> None:
         self.run = run
         self.stop = stop
         self.progress = progress
         self.stages = Stages()
-        self._limit = limit
+        self._ask = ask or partial(_tasks_of_source, run, limit)
         self._token = _checked_token(run)
         self.store = open_store(run.store, run.s3)
         self.tables = PredictionTables(self.store)
@@ -107,9 +118,7 @@ class LabelRun:
         return images
 
     def _open_work(self) -> Iterator[ImageTasks]:
-        asked = image_tasks(
-            self.run.source, self.run.s3, self.model.version, self.model.settings_json, self._limit
-        )
+        asked = self._ask(self.model.version, self.model.settings_json)
         return self.plan.open_work(asked, self.tables.is_done)
 
     def _job(self) -> LabelJob:
@@ -145,6 +154,12 @@ class LabelRun:
             images_per_second=worked / seconds,
             stages=self.stages,
         )
+
+
+def _tasks_of_source(
+    run: RunFile, limit: int | None, version: str, settings_json: str
+) -> Iterator[ImageTasks]:
+    return image_tasks(run.source, run.s3, version, settings_json, limit)
 
 
 def _checked_token(run: RunFile) -> SecretStr:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 PointLabel = Literal[1, 0, -1]
+QueryForm = Literal["auto", "phrase", "sentence"]
+"""Which template a query goes into; ``auto`` leaves it to the model's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Query:
 
     label: str
     text: str
+    form: QueryForm = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class LabelTask:
     key: str
     label: str
     query: str
+    form: QueryForm = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,9 @@ def task_key(image: ImageRef, query: Query, model_version: str, settings: str) -
     SasP settings, precision). The label is part of the key because it decides where the
     result is shown.
     """
-    parts = (image.id, image.etag, query.label, query.text, model_version, settings)
+    parts = [image.id, image.etag, query.label, query.text, model_version, settings]
+    if query.form != "auto":
+        parts.append(query.form)
     digest = hashlib.sha256()
     for part in parts:
         encoded = part.encode()

@@ -14,12 +14,14 @@ from pipeline.storage.store import ObjectReader
 from workers.answers import prediction
 from workers.read.errors import ImageError, QueryError
 from workers.read.images import decode
+from workers.read.prompt import FormedQuery
 from workers.settings import LimitSettings
 
 if TYPE_CHECKING:
     from workers.read.engine import Answer
 
 Row = Prediction | Failure
+Asked = str | FormedQuery
 PREDICT_ERRORS = (ValueError, RuntimeError, ArithmeticError, LookupError, MemoryError)
 """What an engine may raise for one image or query without being broken itself."""
 
@@ -31,7 +33,11 @@ class Engine(Protocol):
     settings_json: str
 
     def predict(
-        self, image: NDArray[np.uint8], queries: Sequence[str], *, max_query_characters: int
+        self,
+        image: NDArray[np.uint8],
+        queries: "Sequence[Asked]",
+        *,
+        max_query_characters: int,
     ) -> "Sequence[Answer | QueryError]":
         """Return one answer, or the reason against it, a query for an RGB image (H, W, 3)."""
         ...
@@ -78,7 +84,7 @@ def label_image(fetched: Fetched, engine: Engine, limits: LimitSettings, version
     if isinstance(image, Trouble):
         return [failure(work, task, image, version) for task in work.tasks]
     shared = Timings(fetched.seconds, time.perf_counter() - start, 0.0, 0.0, 0.0)
-    answers = answer_all(engine, image, [task.query for task in work.tasks], limits)
+    answers = answer_all(engine, image, [_asked(task) for task in work.tasks], limits)
     return [
         failure(work, task, answer, version)
         if isinstance(answer, Trouble)
@@ -111,6 +117,10 @@ def failure(work: ImageTasks, task: LabelTask, trouble: Trouble, version: str) -
     )
 
 
+def _asked(task: LabelTask) -> Asked:
+    return task.query if task.form == "auto" else FormedQuery(task.query, task.form)
+
+
 def _decoded(content: bytes | Trouble, limits: LimitSettings) -> NDArray[np.uint8] | Trouble:
     if isinstance(content, Trouble):
         return content
@@ -121,7 +131,7 @@ def _decoded(content: bytes | Trouble, limits: LimitSettings) -> NDArray[np.uint
 
 
 def answer_all(
-    engine: Engine, image: NDArray[np.uint8], queries: Sequence[str], limits: LimitSettings
+    engine: Engine, image: NDArray[np.uint8], queries: Sequence[Asked], limits: LimitSettings
 ) -> "list[Answer | Trouble]":
     """Ask all queries in one pass, or one by one if that fails: one may spoil it for the rest."""
     try:
@@ -133,7 +143,7 @@ def answer_all(
 
 
 def _ask_alone(
-    engine: Engine, image: NDArray[np.uint8], query: str, limits: LimitSettings
+    engine: Engine, image: NDArray[np.uint8], query: Asked, limits: LimitSettings
 ) -> "Answer | Trouble":
     try:
         return _ask(engine, image, [query], limits)[0]
@@ -145,7 +155,7 @@ def _ask_alone(
 
 
 def _ask(
-    engine: Engine, image: NDArray[np.uint8], queries: Sequence[str], limits: LimitSettings
+    engine: Engine, image: NDArray[np.uint8], queries: Sequence[Asked], limits: LimitSettings
 ) -> "list[Answer | Trouble]":
     bound = limits.query_characters
     answers = engine.predict(image, queries, max_query_characters=bound)

@@ -18,8 +18,10 @@ def test_every_part_that_decides_changes_the_key() -> None:
         task_key(IMAGE, Query("road", "a road"), "m", "{}"),
         task_key(IMAGE, QUERY, "n", "{}"),
         task_key(IMAGE, QUERY, "m", '{"x":1}'),
+        task_key(IMAGE, replace(QUERY, form="phrase"), "m", "{}"),
+        task_key(IMAGE, replace(QUERY, form="sentence"), "m", "{}"),
     }
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert all(len(key) == 32 for key in keys)
 
 

@@ -34,6 +34,12 @@ def test_phrases_and_sentences_have_their_templates() -> None:
     assert question("Where is it?", settings) == "Where is it? Please output segmentation mask."
 
 
+def test_a_form_that_is_told_overrules_the_looks() -> None:
+    settings = PromptSettings()
+    assert question("who is left", settings, "phrase").startswith("What is who is left in this")
+    assert question("find it", settings, "sentence") == "find it Please output segmentation mask."
+
+
 def test_presence_is_asked_of_phrases_only() -> None:
     settings = PromptSettings(ask_presence=True)
     assert question("a {cat}", settings).startswith("Can you confirm if a {cat} is present")

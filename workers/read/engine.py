@@ -28,7 +28,7 @@ from workers.read.inference import (
 )
 from workers.read.masks import SegMask
 from workers.read.model import ReadModel
-from workers.read.prompt import check_query, prompt, question
+from workers.read.prompt import FormedQuery, check_query, prompt, question
 from workers.read.settings import settings_json
 from workers.read.tokenizer import ReadTokenizer
 
@@ -118,7 +118,11 @@ class ReadEngine:
 
     @torch.inference_mode()
     def predict(
-        self, image: np.ndarray, queries: Sequence[str], *, max_query_characters: int = 2000
+        self,
+        image: np.ndarray,
+        queries: Sequence[str | FormedQuery],
+        *,
+        max_query_characters: int = 2000,
     ) -> list[Answer | QueryError]:
         """Answer queries about uint8 RGB (H, W, 3), in order.
 
@@ -140,10 +144,12 @@ class ReadEngine:
             for ids in asked
         ]
 
-    def _prompt_ids(self, query: str, max_characters: int) -> list[int] | QueryError:
+    def _prompt_ids(self, query: str | FormedQuery, max_characters: int) -> list[int] | QueryError:
         settings = self.model.settings.prompt
+        asked = FormedQuery(query) if isinstance(query, str) else query
         try:
-            text = prompt(question(check_query(query, max_characters), settings), settings)
+            checked = check_query(asked.text, max_characters)
+            text = prompt(question(checked, settings, asked.form), settings)
         except QueryError as error:
             return error
         return self.tokenizer.encode_prompt(text)

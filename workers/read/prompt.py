@@ -12,6 +12,7 @@ from workers.read.errors import CheckpointError, QueryError
 from workers.read.tokenizer import IM_END, IM_START, IMAGE_PLACEHOLDER, SEG
 
 Person = Literal["human", "user"]
+Form = Literal["auto", "phrase", "sentence"]
 
 SYSTEM = (
     "A chat between a curious {person} and an artificial intelligence assistant. "
@@ -80,6 +81,14 @@ class PromptSettings:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class FormedQuery:
+    """A query whose form its author tells; ``auto`` judges it by :func:`is_sentence`."""
+
+    text: str
+    form: Form = "auto"
+
+
 def check_query(text: str, max_characters: int) -> str:
     """The query with its white space collapsed, if the model can be asked it.
 
@@ -113,9 +122,9 @@ def is_sentence(query: str) -> bool:
     )
 
 
-def question(query: str, settings: PromptSettings) -> str:
-    """Put a query into the checkpoint's template."""
-    if is_sentence(query):
+def question(query: str, settings: PromptSettings, form: Form = "auto") -> str:
+    """Put a query into the checkpoint's template for its form."""
+    if form == "sentence" or (form == "auto" and is_sentence(query)):
         template = settings.sentence
     else:
         template = settings.presence if settings.ask_presence else settings.phrase
