@@ -18,7 +18,7 @@ QueryForm = Literal["auto", "phrase", "sentence"]
 class ImageRef:
     """One image in a store, before anybody has read it.
 
-    ``id`` is what identifies the image across runs (the manifest's ``id``, else the URI);
+    ``id`` is what identifies the image across runs (its URI, in sources that users name);
     ``uri`` is absolute (``file:///…`` or ``s3://…``); ``size`` is in bytes, 0 when unknown;
     ``etag`` changes when the content does, empty when the object was not found;
     ``group`` keeps related images (frames of one video) on one side of a split.
@@ -33,21 +33,29 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for: ``label`` names it in Label Studio, ``text`` is given to the model."""
+    """What to look for: ``label`` names it in Label Studio, ``text`` is given to the model.
+
+    ``id`` is the name that the user's manifest gives the row, if any; it changes nothing.
+    """
 
     label: str
     text: str
     form: QueryForm = "auto"
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """The unit of work: one query on one image, with the key its result will carry."""
+    """The unit of work: one query on one image, with the key its result will carry.
+
+    ``id`` is the name that the user's manifest gives it, if any; it goes into the tables.
+    """
 
     key: str
     label: str
     query: str
     form: QueryForm = "auto"
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,8 @@ class Timings:
 class Prediction:
     """What the model makes of one (image, query).
 
-    ``width`` and ``height`` are those of the decoded, upright image. ``mask`` is the union of
+    ``id`` is the name that the row has in the user's manifest, empty without one. ``width`` and
+    ``height`` are those of the decoded, upright image. ``mask`` is the union of
     the masks of all ``[SEG]`` tokens in ``answer``, ``points`` are theirs in order and
     ``seg_vectors`` holds one 256-vector a ``[SEG]``; all are empty when ``present`` is False.
     ``seg_probability`` is the highest probability ``[SEG]`` had at any step of the answer;
@@ -104,6 +113,7 @@ class Prediction:
     """
 
     key: str
+    id: str
     image_id: str
     image: str
     image_size: int
@@ -137,6 +147,7 @@ class Failure:
     """
 
     key: str
+    id: str
     image_id: str
     image: str
     etag: str

@@ -29,6 +29,7 @@ def prediction(
     segments = answer.segments if answer.present else ()
     return Prediction(
         key=task.key,
+        id=task.id,
         image_id=image.id,
         image=image.uri,
         image_size=image.size,

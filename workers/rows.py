@@ -10,7 +10,7 @@ from pipeline.records import ImageRef, ImageTasks, LabelTask
 from pipeline.storage.shards import Shard
 
 _IMAGE = [("id", pa.string()), ("uri", pa.string()), ("size", pa.int64()), ("etag", pa.string())]
-_TASK = pa.struct([(name, pa.string()) for name in ("key", "label", "query", "form")])
+_TASK = pa.struct([(name, pa.string()) for name in ("key", "label", "query", "form", "id")])
 TASKS_SCHEMA = pa.schema(
     [("image", pa.struct([*_IMAGE, ("group", pa.string())])), ("tasks", pa.list_(_TASK))]
 )

@@ -105,6 +105,7 @@ def failure(work: ImageTasks, task: LabelTask, trouble: Trouble, version: str) -
     image = work.image
     return Failure(
         key=task.key,
+        id=task.id,
         image_id=image.id,
         image=image.uri,
         etag=image.etag,

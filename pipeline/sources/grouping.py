@@ -24,10 +24,9 @@ _MAX_LABEL = 100
 
 @dataclass(frozen=True, slots=True)
 class ManifestImage:
-    """One image of a manifest; ``id`` and ``group`` are empty where no row gives them."""
+    """One image of a manifest; ``group`` is empty where no row gives it."""
 
     uri: str
-    id: str
     group: str
     asked: tuple[AskedQuery, ...]
 
@@ -50,10 +49,9 @@ def images_of(table: pa.Table, manifest: Address) -> Iterator[ManifestImage]:
 
     Raises:
         InputError: an image is missing or cannot be addressed, rows of one image disagree on
-            its id or group, two images have one id, or a label is too long.
+            its group, or a label is too long.
     """
     images, codes = _resolve(table["image"], manifest)
-    _check_ids(table["id"], codes, manifest)
     order = np.argsort(codes, kind="stable")
     rows = _sorted_rows(table, codes, order)
     for code, members in groupby(rows, key=itemgetter(0)):
@@ -80,22 +78,6 @@ def _resolve(column: pa.ChunkedArray, manifest: Address) -> tuple[list[str], NDA
     return list(places), meaning[raw_codes]
 
 
-def _check_ids(ids: pa.ChunkedArray, codes: NDArray[np.int64], manifest: Address) -> None:
-    table = pa.table({"id": ids, "image": pa.array(codes)}).filter(
-        pc.not_equal(pc.fill_null(ids, ""), "")
-    )
-    spans = table.group_by("id").aggregate([("image", "min"), ("image", "max")])
-    shared = spans.filter(pc.less(spans["image_min"], spans["image_max"]))
-    if shared.num_rows:
-        name = shared["id"][0].as_py()
-        given = np.flatnonzero(pc.fill_null(pc.equal(ids, name), False).to_numpy())
-        first = int(given[0])
-        other = int(given[codes[given] != codes[first]][0])
-        raise InputError(
-            f"{manifest.uri}: rows {first + 1} and {other + 1} give two images the id {name!r}"
-        )
-
-
 def _sorted_rows(
     table: pa.Table, codes: NDArray[np.int64], order: NDArray[np.int64]
 ) -> Iterator[tuple[int, _ManifestRow]]:
@@ -111,8 +93,7 @@ def _image(uri: str, rows: list[_ManifestRow], manifest: str) -> ManifestImage:
     asked = (_asked(row, f"{manifest} row {row.number}") for row in rows)
     return ManifestImage(
         uri=uri,
-        id=_agreed("id", [(row.number, row.id) for row in rows], manifest),
-        group=_agreed("group", [(row.number, row.group) for row in rows], manifest),
+        group=_agreed_group([(row.number, row.group) for row in rows], manifest),
         asked=tuple(query for query in asked if query is not None),
     )
 
@@ -124,18 +105,18 @@ def _asked(row: _ManifestRow, where: str) -> AskedQuery | None:
             f"{where}: the label has {len(label)} characters, {_MAX_LABEL} are allowed"
         )
     if row.query is not None:
-        return AskedQuery(label or None, row.query, where)
+        return AskedQuery(label or None, row.query, where, row.id or "")
     if label:
         raise InputError(f"{where}: has a label, {label!r}, but no query")
     return None
 
 
-def _agreed(name: str, cells: list[tuple[int, str | None]], manifest: str) -> str:
+def _agreed_group(cells: list[tuple[int, str | None]], manifest: str) -> str:
     given = [(number, cell) for number, cell in cells if cell]
     for number, cell in given:
         if cell != given[0][1]:
             raise InputError(
-                f"{manifest}: rows {given[0][0]} and {number} give one image two values of "
-                f"{name!r}, {given[0][1]!r} and {cell!r}"
+                f"{manifest}: rows {given[0][0]} and {number} give one image two groups, "
+                f"{given[0][1]!r} and {cell!r}"
             )
     return given[0][1] if given else ""

@@ -21,11 +21,15 @@ _MAX_BYTES = 64_000_000
 
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
-    """A query as somebody wrote it, and where: the label is still open when it is None."""
+    """A query as somebody wrote it, and where: the label is still open when it is None.
+
+    ``id`` is the name that its row has in a manifest, if any.
+    """
 
     label: str | None
     text: str
     where: str
+    id: str = ""
 
 
 def everywhere(queries: list[QuerySettings] | str, reader: ObjectReader) -> tuple[AskedQuery, ...]:
@@ -79,7 +83,7 @@ def name_queries(asked: Iterable[AskedQuery], image: str) -> tuple[tuple[Query, 
             )
     if not named:
         raise InputError(f"{image}: has no query; add some under source.queries")
-    queries = tuple(Query(label, query.text) for label, query in named.items())
+    queries = tuple(Query(label, query.text, id=query.id) for label, query in named.items())
     return queries, total - len(queries)
 
 

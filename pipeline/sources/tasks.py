@@ -64,7 +64,8 @@ def image_tasks(
 
 
 def _task(image: ImageRef, query: Query, model_version: str, settings: str) -> LabelTask:
-    return LabelTask(task_key(image, query, model_version, settings), query.label, query.text)
+    key = task_key(image, query, model_version, settings)
+    return LabelTask(key, query.label, query.text, query.form, query.id)
 
 
 def _listed(place: Address, s3: S3Settings) -> _Images:
@@ -87,4 +88,4 @@ def _reference(image: ManifestImage, reader: ObjectReader) -> ImageRef:
     except MissingError:
         size, etag = 0, ""
     group = image.group or locate(image.uri).parent.uri
-    return ImageRef(image.id or image.uri, image.uri, size, etag, group)
+    return ImageRef(image.uri, image.uri, size, etag, group)

@@ -27,6 +27,7 @@ _TIMINGS = pa.struct([(field.name, pa.float64()) for field in fields(Timings)])
 PREDICTIONS_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
+        ("id", pa.string()),
         ("image_id", pa.string()),
         ("image", pa.string()),
         ("image_size", pa.int64()),
@@ -52,6 +53,7 @@ PREDICTIONS_SCHEMA = pa.schema(
 FAILURES_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
+        ("id", pa.string()),
         ("image_id", pa.string()),
         ("image", pa.string()),
         ("etag", pa.string()),

@@ -55,6 +55,7 @@ def predict() -> Callable[[int, str], Prediction]:
         point = Point(float(np.float32(1.1)), 2.0, 1, float(np.float32(0.7)))
         return Prediction(
             key=key_of(image, query),
+            id="",
             image_id=f"id {image}",
             image=f"file:///photos/{image}.jpg",
             image_size=1000 + image,
@@ -88,6 +89,7 @@ def fail() -> Callable[..., Failure]:
     ) -> Failure:
         return Failure(
             key=key_of(image, query),
+            id="",
             image_id=f"id {image}",
             image=f"file:///photos/{image}.jpg",
             etag="abc",

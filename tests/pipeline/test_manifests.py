@@ -43,9 +43,9 @@ def write(path: Path, rows: Rows) -> Path:
     return path
 
 
-def shown(tasks: list[ImageTasks]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def shown(tasks: list[ImageTasks]) -> list[tuple[str, list[tuple[str, str]]]]:
     return [
-        (task.image.uri.rpartition("/")[2], task.image.id, [(u.label, u.query) for u in task.tasks])
+        (task.image.uri.rpartition("/")[2], [(u.label, u.query) for u in task.tasks])
         for task in tasks
     ]
 
@@ -56,10 +56,11 @@ def test_a_manifest_gives_images_with_their_queries(
 ) -> None:
     tasks = tasks_of(write(folder / f"m{suffix}", ROWS), queries=[])
     assert shown(tasks) == [
-        ("b%201.jpg", "B", [("road", "the road"), ("query 1", "a car")]),
-        ("a%23.jpg", "A", [("query 1", "the sky")]),
-        ("gone.jpg", "G", [("empty", "")]),
+        ("b%201.jpg", [("road", "the road"), ("query 1", "a car")]),
+        ("a%23.jpg", [("query 1", "the sky")]),
+        ("gone.jpg", [("empty", "")]),
     ]
+    assert [[unit.id for unit in task.tasks] for task in tasks] == [["B", ""], ["A"], ["G"]]
     images = [task.image for task in tasks]
     assert [image.size for image in images] == [2, 1, 0]
     assert [bool(image.etag) for image in images] == [True, True, False]
@@ -88,7 +89,7 @@ def test_a_local_manifest_may_name_images_on_s3(s3: Any, folder: Path, tasks_of:
 def test_the_run_files_queries_come_first_on_every_image(folder: Path, tasks_of: TasksOf) -> None:
     rows = [{"image": "1.jpg", "query": "a car"}, {"image": "2.jpg", "query": "the road"}]
     tasks = tasks_of(write(folder / "m.jsonl", rows), ["the road"])
-    assert [task[2] for task in shown(tasks)] == [
+    assert [task[1] for task in shown(tasks)] == [
         [("query 1", "the road"), ("query 2", "a car")],
         [("query 1", "the road")],
     ]
@@ -100,27 +101,24 @@ def test_images_without_queries_of_their_own_get_the_run_files(
     without = write(folder / "m.csv", [{"image": "1.jpg"}, {"image": "2.jpg"}])
     null = write(folder / "n.jsonl", [{"image": "1.jpg", "query": None}, {"image": "2.jpg"}])
     for manifest in (without, null):
-        assert [task[2] for task in shown(tasks_of(manifest))] == [[("query 1", "the road")]] * 2
+        assert [task[1] for task in shown(tasks_of(manifest))] == [[("query 1", "the road")]] * 2
     with pytest.raises(InputError, match=r"1\.jpg: has no query"):
         tasks_of(without, [])
 
 
 def test_numbers_are_good_ids_and_groups(folder: Path, tasks_of: TasksOf) -> None:
-    rows: Rows = [{"image": "1.jpg", "id": 7, "group": 3}]
+    rows: Rows = [{"image": "1.jpg", "query": "x", "id": 7, "group": 3}]
     for suffix in (".csv", ".jsonl", ".parquet"):
-        image = tasks_of(write(folder / f"m{suffix}", rows))[0].image
-        assert (image.id, image.group) == ("7", "3")
+        (work,) = tasks_of(write(folder / f"m{suffix}", rows), [])
+        assert (work.tasks[0].id, work.image.group) == ("7", "3")
 
 
-def test_keys_follow_the_id_and_not_the_place(folder: Path, tasks_of: TasksOf) -> None:
-    rows: Rows = [{"image": "gone.jpg", "id": "same"}, {"image": "absent.jpg", "id": "other"}]
-    moved: Rows = [{"image": "moved.jpg", "id": "same"}, {"image": "absent.jpg", "id": "another"}]
-    before, after = (
-        [task.tasks[0].key for task in tasks_of(write(folder / "m.jsonl", each))]
-        for each in (rows, moved)
-    )
-    assert before[0] == after[0]
-    assert before[1] != after[1]
+def test_an_id_names_a_row_and_changes_no_key(folder: Path, tasks_of: TasksOf) -> None:
+    rows: Rows = [{"image": "1.jpg", "query": "x"}, {"image": "1.jpg", "query": "y"}]
+    named: Rows = [{**row, "id": f"row {number}"} for number, row in enumerate(rows)]
+    (before,), (after,) = (tasks_of(write(folder / "m.jsonl", each), []) for each in (rows, named))
+    assert [unit.id for unit in after.tasks] == ["row 0", "row 1"]
+    assert [unit.key for unit in after.tasks] == [unit.key for unit in before.tasks]
 
 
 WRONG: list[tuple[str, bytes, str]] = [
@@ -131,9 +129,7 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("m.csv", b"image,query\na.jpg,x\n,y\n", "row 2 names no image"),
     ("m.csv", b"image,query\na.jpg,x\nb.jpg\n", "row 2 has 1 cells, the header 2"),
     ("m.csv", b"image\na.jpg\nhttp://h/b.jpg\n", r"row 2: http://h/b\.jpg: http:// is not"),
-    ("m.csv", b"image,id\na.jpg,1\nb.jpg,1\n", "rows 1 and 2 give two images the id '1'"),
-    ("m.csv", b"image,id\na.jpg,1\na.jpg,2\n", "rows 1 and 2 give one image two values of 'id'"),
-    ("m.csv", b"image,group\na.jpg,1\na.jpg,\na.jpg,2\n", "rows 1 and 3 .* values of 'group'"),
+    ("m.csv", b"image,group\na.jpg,1\na.jpg,\na.jpg,2\n", "rows 1 and 3 .* two groups"),
     (
         "m.csv",
         b"image,query,label\na.jpg,q," + b"x" * 101,
