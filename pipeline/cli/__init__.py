@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.evaluate import evaluate
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ConfigError, ExitCode, ModelUnusableError, ReadloopError
 
@@ -126,6 +127,9 @@ def predict(
         shown = predict_one(image, query, model, out, device)
     _show(shown.to_json() if as_json else shown.to_text())
     return ExitCode.DONE
+
+
+app.command()(evaluate)
 
 
 @app.command()
