@@ -68,9 +68,8 @@ class LabelRun:
             self.progress.say(f"took over {adopted} rows that a stopped run had finished")
         worked = self._predict()
         if self.stop.is_set():
-            raise StoppedError(
-                f"stopped with {worked} images labeled and committed; run again to go on"
-            )
+            self.tables.adopt_orphans()
+            raise StoppedError("stopped; what was labeled is committed, run again to go on")
         published = self.publish()
         return self._summary(worked, published, began)
 

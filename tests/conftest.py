@@ -35,6 +35,17 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[str]:
+    """Two local Ray nodes with a pretended GPU each, for the whole suite: their address."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415  (takes seconds)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
 _REGION = "us-east-1"
 _ALLOW_ALL = {
     "Version": "2012-10-17",

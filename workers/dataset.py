@@ -75,7 +75,10 @@ def label_images(
         ),
     )
     try:
-        for table in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
+        # without prefetching: a shard is told when it is there, not when the next one is
+        for table in reports.iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        ):
             yield from shards_from_table(table)
     except ray.exceptions.RayError as error:
         raise StoppedError(f"Ray ended the run, start it again to go on: {error}") from error

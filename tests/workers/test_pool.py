@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from pipeline.records import ImageTasks, Prediction, Timings
 from pipeline.storage.shards import Shard
@@ -28,13 +27,10 @@ TWO = PoolSettings(replicas=2, gpus=1, cpus=1, images_per_batch=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _two_nodes() -> Iterator[None]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
-    cluster.add_node(num_cpus=1, num_gpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+def _connected(ray_nodes: str) -> Iterator[None]:
+    ray.init(ray_nodes, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-    cluster.shutdown()
 
 
 def commit_all(job: LabelJob, groups: Iterator[list[Shard]]) -> dict[str, Prediction]:
