@@ -21,6 +21,7 @@ from workers.settings import PoolSettings, Precision
 
 if TYPE_CHECKING:
     from workers.read.engine import ReadEngine
+    from workers.read.inspection import Inspection
 
 HUB_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
@@ -81,6 +82,22 @@ def plan_model(source: str, s3: S3Settings, precision: Precision) -> PlannedMode
     except CheckpointError as error:
         raise ModelUnusableError(str(error)) from error
     return PlannedModel(pinned, version, settings_json)
+
+
+def inspect_model(source: str, clip: Path | None = None) -> "tuple[str, Inspection]":
+    """Find a model and describe it; returns where it lies for good as well.
+
+    Raises:
+        ModelUnusableError: there is no such model, or a file of it cannot be read.
+        StorageError: the store refused or broke.
+    """
+    from workers.read.inspection import inspect_folder  # noqa: PLC0415
+
+    pinned, folder = _find(source, S3Settings())
+    try:
+        return pinned, inspect_folder(folder, clip)
+    except CheckpointError as error:
+        raise ModelUnusableError(str(error)) from error
 
 
 def _find(source: str, s3: S3Settings) -> tuple[str, Path]:

@@ -74,13 +74,19 @@ def test_shards_load_as_one_file_does(model: ReadModel, folder: Path) -> None:
             lambda weights: weights.update({NORM: torch.zeros(5)}),
             rf"{NORM} \(found \(5,\), expected \(64,\)\)",
         ),
+        (lambda weights: weights[NORM].fill_(float("nan")), f"{NORM} holds NaN or infinite"),
+        (lambda weights: weights[NORM][3:4].fill_(float("-inf")), f"{NORM} holds NaN or infinite"),
+        (
+            lambda weights: weights.update({NORM: torch.ones(64, dtype=torch.int64)}),
+            f"{NORM} holds torch.int64; quantized",
+        ),
         (
             lambda weights: weights.pop("model.visual_model.image_encoder.pos_embed"),
             "model.visual_model.image_encoder.pos_embed",
         ),
     ],
 )
-def test_a_wrong_key_is_named(
+def test_a_wrong_key_or_value_is_named(
     folder: Path, change: Callable[[dict[str, Tensor]], object], told: str
 ) -> None:
     edit(folder, change)
@@ -104,6 +110,22 @@ def test_bfloat16_keeps_frequencies_and_prompts_exact(tiny_folder: Path) -> None
 def test_a_missing_shard_is_named(folder: Path) -> None:
     to_shards(folder)[1].unlink()
     with pytest.raises(CheckpointError, match=r"00002-of-00002\.bin: missing"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("place", ["../pytorch_model.bin", "/etc/passwd", "..", "a/b.bin"])
+def test_an_index_leads_nowhere_else(folder: Path, place: str) -> None:
+    to_shards(folder)
+    index = folder / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {NORM: place}}))
+    with pytest.raises(CheckpointError, match="outside of the folder"):
+        load_model(folder)
+
+
+def test_a_key_that_two_shards_hold_is_named(folder: Path) -> None:
+    first, second = to_shards(folder)
+    torch.save(torch.load(first) | torch.load(second), second)
+    with pytest.raises(CheckpointError, match=r"00002-of-00002\.bin: holds .* another file"):
         load_model(folder)
 
 

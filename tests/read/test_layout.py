@@ -69,6 +69,17 @@ def test_a_size_that_is_none_is_named(sizes: ReadConfig, value: object) -> None:
         read_config(llava | {"hidden_size": value}, *others)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_hidden_layers", 10**9), ("vocab_size", 64.5)]
+)
+def test_a_size_that_no_model_has_is_refused_before_it_is_built(
+    sizes: ReadConfig, key: str, value: object
+) -> None:
+    llava, *others = parts(sizes)
+    with pytest.raises(CheckpointError, match=f"'{key}'"):
+        read_config(llava | {key: value}, *others)
+
+
 def test_a_view_that_does_not_fit_the_tower_is_refused(sizes: ReadConfig) -> None:
     llava, clip, preprocessor, shapes = parts(sizes)
     with pytest.raises(CheckpointError, match="crops to 336 pixels"):

@@ -5,6 +5,7 @@ perhaps the CLIP tower in a folder of its own. Weights are stored in bfloat16.
 """
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from workers.read.errors import CheckpointError
 from workers.read.files import read_json
 from workers.read.identity import TOWER_FILES, tower_folder
-from workers.read.keys import CLIP_PART, CLIP_UNUSED, check_keys, released_key, wanted
+from workers.read.keys import CLIP_UNUSED, check_keys, released_key, released_tensors, wanted
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
 from workers.read.model import ReadModel
 from workers.read.settings import ARCHITECTURES, FILE, TOWER, read_settings
-from workers.read.weights import read_tensors
+from workers.read.weights import read_headers, read_tensors
 
 OWN_TOWER = "clip"
 FLOAT32_PARTS = ("sam.prompt_encoder.", "sam.mask_decoder.")
@@ -51,8 +52,8 @@ def load_model(
     llava = read_json(folder / "config.json")
     settings, own_tower = read_settings(folder, llava)
     tower = tower_folder(folder, llava, own_tower, clip)
-    weights = wanted(read_tensors(folder))
-    _refuse_other_models(folder, weights)
+    weights = wanted(read_headers(folder))
+    refuse_other_models(folder, weights)
     config = read_config(
         llava,
         read_json(tower / TOWER_FILES[0]),
@@ -61,9 +62,10 @@ def load_model(
     )
     with torch.device("meta"):
         model = ReadModel(config, settings)
-    _fill(
-        model, (folder, weights), (tower, wanted(read_tensors(tower), CLIP_UNUSED)), dtype, device
-    )
+    expected, tower_expected = released_tensors(model.state_dict())
+    check_keys(str(folder), expected, weights)
+    check_keys(str(tower), tower_expected, wanted(read_headers(tower), CLIP_UNUSED))
+    _fill(model, (folder, tower), dtype, device)
     return model.eval()
 
 
@@ -71,17 +73,21 @@ def save_model(model: ReadModel, folder: str | Path) -> None:
     """Write weights, configuration and settings; the tokenizer's files are the caller's.
 
     The folder is complete with its tower under ``clip/`` and loads without another.
+
+    Raises:
+        ValueError: the model has adapters that are not merged.
     """
+    if any(".lora_A." in name for name, _ in model.named_parameters()):
+        raise ValueError("the model has adapters: merge them before it is saved")
     folder = Path(folder)
     tower = folder / OWN_TOWER
     tower.mkdir(parents=True, exist_ok=True)
-    weights: dict[str, Tensor] = {}
-    tower_weights: dict[str, Tensor] = {}
-    for key, value in model.state_dict().items():
-        target = tower_weights if key.startswith(CLIP_PART) else weights
-        target[released_key(key)] = value.detach().to("cpu", torch.bfloat16).contiguous()
-    _write_tensors(folder / "model.safetensors", weights)
-    _write_tensors(tower / "model.safetensors", tower_weights)
+    for place, weights in zip((folder, tower), released_tensors(model.state_dict()), strict=True):
+        stored = {
+            key: value.detach().to("cpu", torch.bfloat16).contiguous()
+            for key, value in weights.items()
+        }
+        _write_tensors(place / "model.safetensors", stored)
     settings, config = model.settings, model.config
     _write_json(
         folder / "config.json", llava_json(config, ARCHITECTURES[settings.family], OWN_TOWER)
@@ -91,41 +97,49 @@ def save_model(model: ReadModel, folder: str | Path) -> None:
     _write_json(tower / TOWER_FILES[1], preprocessor_json(config.clip_view))
 
 
-def _refuse_other_models(folder: Path, weights: dict[str, Tensor]) -> None:
+def refuse_other_models(folder: Path, keys: Collection[str]) -> None:
+    """Tell READ's layout from others that look alike.
+
+    Raises:
+        CheckpointError: the keys lack a part that READ, SESAME and LISA v1 have.
+    """
     for part in ("model.visual_model.", "model.text_hidden_fcs."):
-        if not any(key.startswith(part) for key in weights):
+        if not any(key.startswith(part) for key in keys):
             raise CheckpointError(f"{folder}: no weight {part}*; {NOT_LISA_1}")
 
 
 def _fill(
     model: ReadModel,
-    main: tuple[Path, dict[str, Tensor]],
-    tower: tuple[Path, dict[str, Tensor]],
+    folders: Sequence[Path],
     dtype: torch.dtype,
     device: str | torch.device,
 ) -> None:
-    """Give a model on the meta device its weights, and buffers that are computed."""
-    names = {key: released_key(key) for key in model.state_dict()}
-    expected: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
-    for key, value in model.state_dict().items():
-        expected[key.startswith(CLIP_PART)][names[key]] = value
-    check_keys(str(main[0]), expected[False], main[1])
-    check_keys(str(tower[0]), expected[True], tower[1])
-    found = main[1] | tower[1]
-    model.load_state_dict(
-        {
-            key: found[name].to(
-                device, torch.float32 if key.startswith(FLOAT32_PARTS) else dtype, copy=True
-            )
-            for key, name in names.items()
-        },
-        assign=True,
-    )
+    """Give a model on the meta device its weights one by one, and buffers that are computed."""
+    names = {released_key(key): key for key in model.state_dict()}
+    state: dict[str, Tensor] = {}
+    for folder in folders:
+        for name, value in read_tensors(folder):
+            if name in names:
+                _refuse_unusable(folder, name, value)
+                exact = names[name].startswith(FLOAT32_PARTS)
+                target = torch.float32 if exact else dtype
+                state[names[name]] = value.to(device, target, copy=True)
+    model.load_state_dict(state, assign=True)
     model.llama.model.rotary_emb = LlamaRotaryEmbedding(model.llama.config).to(device)
     places = model.clip.embeddings
     places.register_buffer(
         "position_ids", torch.arange(places.num_positions, device=device)[None], persistent=False
     )
+
+
+def _refuse_unusable(folder: Path, name: str, value: Tensor) -> None:
+    if not value.is_floating_point():
+        raise CheckpointError(
+            f"{folder}: {name} holds {value.dtype}; quantized weights are not supported"
+        )
+    lowest, highest = value.aminmax()  # NaN wins in both; makes no array of the weight's size
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise CheckpointError(f"{folder}: {name} holds NaN or infinite values")
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

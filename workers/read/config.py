@@ -4,25 +4,25 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from workers.read.prompt import PromptSettings
+from workers.read.sasp_settings import SasPSettings
+
+__all__ = [
+    "CLIP_L_336",
+    "SAM_VIT_H",
+    "ClipSizes",
+    "ClipViewSettings",
+    "Family",
+    "LlamaSizes",
+    "ReadConfig",
+    "ReadSettings",
+    "SamSizes",
+    "SasPSettings",
+]
 
 Family = Literal["read", "sesame", "lisa"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True, slots=True)
-class SasPSettings:
-    """How the similarity map becomes points (READ, section "Similarity as points").
-
-    ``num_points`` points are kept; cells at or above ``t_pos`` are positive, cells at or below
-    ``t_neg`` negative; the map is resized to ``side // down_sample`` before.
-    """
-
-    num_points: int = 30
-    t_pos: float = 0.8
-    t_neg: float = 0.2
-    down_sample: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class ClipSizes:
         return self.image // self.patch
 
 
+CLIP_L_336 = ClipSizes(hidden=1024, intermediate=4096, layers=24, heads=16)
+"""``openai/clip-vit-large-patch14-336``, the tower that the published checkpoints name."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamSizes:
     """Sizes of SAM; ``grid`` is the side of its image embedding, ``patch`` in pixels.
@@ -98,6 +102,16 @@ class SamSizes:
     def image(self) -> int:
         """Side of the SAM view in pixels."""
         return self.grid * self.patch
+
+
+SAM_VIT_H = SamSizes(
+    grid=64,
+    embed=1280,
+    heads=16,
+    windows=tuple(0 if block in (7, 15, 23, 31) else 14 for block in range(32)),
+    mlp=5120,
+)
+"""SAM ViT-H, which every published READ, SESAME and LISA checkpoint holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Files that hold the folder's weights; safetensors are preferred.
 
     Raises:
-        CheckpointError: there are none, or the index names a file that is not there.
+        CheckpointError: there are none, or the index names a file that is missing or outside.
     """
     for index, single in zip(INDEXES, SINGLES, strict=True):
         if (folder / index).is_file():
@@ -42,8 +42,15 @@ def _shards(folder: Path, index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index}: holds no 'weight_map'")
-    paths = [folder / Path(str(name)).name for name in sorted(set(names.values()))]
+    paths = [_inside(folder, index, name) for name in sorted(set(map(str, names.values())))]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise CheckpointError(f"{missing[0]}: missing, though {index.name} names it")
     return paths
+
+
+def _inside(folder: Path, index: Path, name: str) -> Path:
+    """Path of a file that an index names; it must be a plain name beside the index."""
+    if Path(name).name != name or name == ".." or "\\" in name:
+        raise CheckpointError(f"{index}: names {name!r}, which lies outside of the folder")
+    return folder / name

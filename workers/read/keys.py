@@ -1,7 +1,8 @@
 """Names of weights: ours against the released ones, one table used both ways."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -46,31 +47,64 @@ def wanted(tensors: Mapping[str, Tensor], unused: re.Pattern[str] = COMPUTED) ->
     }
 
 
+def released_tensors(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split a ReadModel's state into a checkpoint's and its tower's, under released names."""
+    main: dict[str, Tensor] = {}
+    tower: dict[str, Tensor] = {}
+    for key, value in state.items():
+        (tower if key.startswith(CLIP_PART) else main)[released_key(key)] = value
+    return main, tower
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDifferences:
+    """Keys that a model needs and a checkpoint lacks, the other way round, and of wrong shapes.
+
+    ``misshapen`` holds the key, the shape found and the shape expected.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+
+def compare_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> KeyDifferences:
+    """Compare names and shapes."""
+    return KeyDifferences(
+        tuple(sorted(expected.keys() - found.keys())),
+        tuple(sorted(found.keys() - expected.keys())),
+        tuple(
+            (key, tuple(found[key].shape), tuple(expected[key].shape))
+            for key in sorted(expected.keys() & found.keys())
+            if expected[key].shape != found[key].shape
+        ),
+    )
+
+
 def check_keys(where: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Check that ``found`` holds exactly the keys and shapes of ``expected``.
 
     Raises:
         CheckpointError: names the missing, unexpected and misshapen keys, and the folder.
     """
-    problems = [
-        _listed("missing", expected.keys() - found.keys()),
-        _listed("unexpected", found.keys() - expected.keys()),
-        _listed(
-            "of another shape",
-            (
-                f"{key} (found {tuple(found[key].shape)}, expected {tuple(expected[key].shape)})"
-                for key in expected.keys() & found.keys()
-                if expected[key].shape != found[key].shape
-            ),
-        ),
-    ]
-    told = [problem for problem in problems if problem]
-    if told:
-        raise CheckpointError(f"{where}: weights do not fit the model; " + "; ".join(told))
+    differences = compare_keys(expected, found)
+    if differences:
+        misshapen = [f"{key} (found {a}, expected {b})" for key, a, b in differences.misshapen]
+        problems = [
+            _listed("missing", differences.missing),
+            _listed("unexpected", differences.unexpected),
+            _listed("of another shape", misshapen),
+        ]
+        told = "; ".join(problem for problem in problems if problem)
+        raise CheckpointError(f"{where}: weights do not fit the model; {told}")
 
 
-def _listed(what: str, keys: Iterable[str]) -> str:
-    names = sorted(keys)
+def _listed(what: str, names: Sequence[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

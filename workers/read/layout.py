@@ -5,9 +5,12 @@ the shapes of its weights.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from workers.read.config import (
+    CLIP_L_336,
+    SAM_VIT_H,
     ClipSizes,
     ClipViewSettings,
     LlamaSizes,
@@ -45,6 +48,9 @@ CLIP_DEFAULTS = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 BICUBIC = 3
 """Pillow's number for it, which image processors store."""
 
+MOST_LAYERS = 512
+"""A wrong number of layers is told from the weights, but only after a model of it was laid out."""
+
 SAM_PREFIX = "model.visual_model."
 
 
@@ -56,24 +62,37 @@ def read_config(
 ) -> ReadConfig:
     """Read all sizes off ``config.json``, CLIP's two JSON files and the weights' shapes.
 
+    Without shapes, SAM is the published one.
+
     Raises:
         CheckpointError: a key is missing or asks for something that is not supported.
     """
-    _refuse_unsupported(llava)
-    config = ReadConfig(
-        llama=_llama_sizes(llava),
-        clip=_clip_sizes(clip),
-        sam=_sam_sizes(shapes),
-        projector=llava.get("mm_projector_type", "linear"),
-        select_layer=llava.get("mm_vision_select_layer", -2),
-        clip_view=_clip_view(preprocessor),
-    )
+    sizes = planned_config(llava, shapes, _clip_sizes(clip))
+    config = replace(sizes, clip_view=_clip_view(preprocessor))
     if config.clip_view.crop != config.clip.image:
         raise CheckpointError(
             f"vision tower: preprocessor_config.json crops to {config.clip_view.crop} pixels, "
             f"config.json expects {config.clip.image}"
         )
     return config
+
+
+def planned_config(
+    llava: Mapping[str, Any], shapes: Shapes, clip: ClipSizes = CLIP_L_336
+) -> ReadConfig:
+    """Sizes without a look at the tower's files; without shapes, SAM is the published one.
+
+    Raises:
+        CheckpointError: a key is missing or asks for something that is not supported.
+    """
+    _refuse_unsupported(llava)
+    return ReadConfig(
+        llama=_llama_sizes(llava),
+        clip=clip,
+        sam=_sam_sizes(shapes) if shapes else SAM_VIT_H,
+        projector=llava.get("mm_projector_type", "linear"),
+        select_layer=llava.get("mm_vision_select_layer", -2),
+    )
 
 
 def llava_json(config: ReadConfig, architecture: str, tower: str) -> dict[str, Any]:
@@ -203,6 +222,10 @@ def _number(values: Mapping[str, Any], key: str, where: str) -> Any:  # noqa: AN
     value = _need(values, key, where)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise CheckpointError(f"{where}: {key!r} must be a positive number, found {value!r}")
+    if isinstance(value, float) and not key.endswith("_eps"):
+        raise CheckpointError(f"{where}: {key!r} must be a whole number, found {value!r}")
+    if key == "num_hidden_layers" and value > MOST_LAYERS:
+        raise CheckpointError(f"{where}: {key!r} {value} is over the limit of {MOST_LAYERS}")
     return value
 
 

@@ -2,8 +2,8 @@
 
 READ (Qian, Yin, Dou, CVPR 2025), method section "Similarity as Points". The coarse map chooses the
 cells; every cell's center becomes an integer point; a weighted mean over the pixels around it makes
-the point continuous, so that gradients of the mask reach the similarity. All of it runs in float32
-whatever the input's type. ``align_corners=False`` bilinear resizing without antialiasing is used
+the point continuous, so that gradients of the mask reach the similarity. All of it runs in float32,
+of a float64 map in float64. ``align_corners=False`` bilinear resizing without antialiasing is used
 throughout.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.read.config import SasPSettings
+from workers.read.sasp_settings import SasPSettings
 
 FINE_SIDE = 336
 WINDOW_RADIUS = 3
@@ -53,7 +53,7 @@ class SasPPoints:
 
     ``xy`` (N, 2) float32, differentiable with respect to the similarity; ``integer`` (N, 2) int64
     before the refinement; ``labels`` (N,) int64: 1 positive, 0 negative, -1 neutral;
-    ``similarity`` (N,) float32: normalized value of the chosen cells.
+    ``similarity`` (N,) float32: normalized value of the chosen cells. Of a float64 map, float64.
     """
 
     xy: Tensor
@@ -78,7 +78,7 @@ def sasp_points(
         ValueError: T is not a square, or ``down_sample`` leaves no cell.
     """
     with torch.autocast(similarity.device.type, enabled=False):
-        similarity = similarity.float()
+        similarity = similarity if similarity.dtype == torch.float64 else similarity.float()
         with torch.no_grad():
             grid = sasp_grid(similarity, image_hw, settings)
             cells = ordered_cells(grid.values, settings)
@@ -175,14 +175,15 @@ def refine(
     xs, ys = (integer[:, axis, None] + offsets for axis in (0, 1))
     rows, row_inside = _chain_weights(ys, image_hw[0], padding[0], fine_side, side)
     columns, column_inside = _chain_weights(xs, image_hw[1], padding[1], fine_side, side)
+    rows, columns = rows.to(similarity.dtype), columns.to(similarity.dtype)
     fine = torch.einsum("nis,st,njt->nij", rows, normalized, columns)
-    squared = offsets.float().square()
+    squared = offsets.to(similarity.dtype).square()
     weights = torch.exp(fine - squared[:, None] - squared[None, :])
     weights = weights * (row_inside[:, :, None] & column_inside[:, None, :])
     total = weights.sum(dim=(1, 2))
     shift_x = (weights.sum(dim=1) * offsets).sum(dim=1) / total
     shift_y = (weights.sum(dim=2) * offsets).sum(dim=1) / total
-    return integer.float() + torch.stack([shift_x, shift_y], dim=1)
+    return integer.to(similarity.dtype) + torch.stack([shift_x, shift_y], dim=1)
 
 
 def _chain_weights(
@@ -228,7 +229,5 @@ def _min_max(values: Tensor) -> Tensor:
 def _side(similarity: Tensor) -> int:
     side = round(similarity.numel() ** 0.5)
     if similarity.ndim != 1 or side * side != similarity.numel():
-        raise ValueError(
-            f"SasP: the similarity has shape {tuple(similarity.shape)}, not (S * S,)"
-        )
+        raise ValueError(f"SasP: the similarity has shape {tuple(similarity.shape)}, not (S * S,)")
     return side

@@ -1,40 +1,122 @@
-"""Tensors of a Hugging Face folder: safetensors or ``.bin``, in one file or sharded."""
+"""Tensors of a Hugging Face folder: safetensors or ``.bin``, in one file or sharded.
+
+Headers come first and tell names, shapes and types without reading a weight; the weights follow
+one by one, so that loading needs no second copy of them. Pickles are read by torch's restricted
+unpickler only, which builds tensors and nothing else.
+"""
 
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workers.read.errors import CheckpointError
 from workers.read.files import weight_files
 
+UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+"""What damaged or hostile files make the two readers raise."""
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder, memory-mapped on the CPU.
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
+"""Types by their names in safetensors: floats, and the position ids of CLIP towers."""
+
+
+def read_headers(folder: Path) -> dict[str, Tensor]:
+    """Tell every tensor of a folder by an empty one of its shape and type on the meta device.
 
     Raises:
-        CheckpointError: a file is missing, truncated, or holds anything but tensors.
+        CheckpointError: a file is missing, truncated, or holds anything but tensors, or two files
+            hold the same name.
     """
-    tensors: dict[str, Tensor] = {}
+    headers: dict[str, Tensor] = {}
     for path in weight_files(folder):
-        tensors.update(_read_file(path))
-    return tensors
+        found = file_headers(path)
+        twice = sorted(headers.keys() & found.keys())
+        if twice:
+            raise CheckpointError(f"{path}: holds {twice[0]}, which another file holds too")
+        headers.update(found)
+    return headers
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield the names and tensors of a folder, memory-mapped on the CPU.
+
+    A file's pages are given back as its tensors are dropped.
+
+    Raises:
+        CheckpointError: see :func:`read_headers`.
+    """
+    for path in weight_files(folder):
+        yield from file_tensors(path)
+
+
+def file_headers(path: Path) -> dict[str, Tensor]:
+    """Headers of one file, see :func:`read_headers`."""
+    if path.suffix != ".safetensors":
+        return _unpickled(path, "meta")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
+        with safe_open(path, "pt") as file:
+            return {key: _header(file.get_slice(key)) for key in file.keys()}  # noqa: SIM118
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def file_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of one file, see :func:`read_tensors`."""
+    if path.suffix != ".safetensors":
+        yield from _unpickled(path, "cpu").items()
+        return
+    for key in file_headers(path):
+        try:
+            with safe_open(path, "pt") as file:  # each time, so that no page stays mapped
+                tensor = file.get_tensor(key)
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+        yield key, tensor
+
+
+def _header(part: object) -> Tensor:
+    name = part.get_dtype()  # type: ignore[attr-defined]
+    if name not in DTYPES:
+        raise ValueError(f"tensors of type {name}")
+    return torch.empty(part.get_shape(), dtype=DTYPES[name], device="meta")  # type: ignore[attr-defined]
+
+
+def _unpickled(path: Path, device: str) -> dict[str, Tensor]:
+    try:
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: truncated, or not written by torch.save since 1.6")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as plain tensors ({reason})") from error
-    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        content = torch.load(path, map_location=device, weights_only=True, mmap=True)
+    except CheckpointError:
+        raise
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and torch.is_tensor(value) for key, value in content.items()
+    ):
         raise CheckpointError(f"{path}: holds something other than named tensors")
     return content
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CheckpointError(f"{path}: cannot be read as plain tensors ({reason})")
