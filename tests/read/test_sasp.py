@@ -1,14 +1,16 @@
 """Similarity as points: the original's numbers, its rounding quirk, and maps it cannot take."""
 
 import json
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from workers.read.config import SasPSettings
-from workers.read.sasp import center_crop_padding, refine, sasp_grid, sasp_points
+from workers.read import SasPSettings, center_crop_padding, refine, sasp_grid, sasp_points
 
 
 def blob(side: int, seed: int = 0) -> torch.Tensor:
@@ -120,3 +122,38 @@ def test_a_map_that_is_not_square_or_has_no_cell_is_refused() -> None:
         sasp_points(torch.zeros(6), (10, 10), SasPSettings())
     with pytest.raises(ValueError, match="down_sample 5 leaves no cell"):
         sasp_points(torch.rand(16), (10, 10), SasPSettings(down_sample=5))
+
+
+@pytest.mark.parametrize("image_hw", [(90, 120), (355, 40)])
+def test_gradients_hold_in_float64(image_hw: tuple[int, int]) -> None:
+    similarity = blob(6, seed=2).double().requires_grad_()
+    settings = SasPSettings(num_points=5, down_sample=1)
+    assert sasp_points(similarity, image_hw, settings).xy.dtype == torch.float64
+    assert torch.autograd.gradcheck(
+        lambda values: sasp_points(values, image_hw, settings).xy, similarity, eps=1e-5
+    )
+
+
+def test_float32_maps_follow_their_float64_form() -> None:
+    exact = sasp_points(blob(24).double(), (480, 640), SasPSettings())
+    points = sasp_points(blob(24), (480, 640), SasPSettings())
+    assert torch.equal(points.integer, exact.integer)
+    assert (points.xy - exact.xy).abs().max() < 1e-4
+
+
+def test_sasp_stands_alone() -> None:
+    code = (
+        "import sys, workers.read; assert 'torch' not in sys.modules; workers.read.sasp_points; "
+        "mine = [name for name in sys.modules if name.startswith('workers.')]; "
+        "assert set(mine) == {'workers.read', 'workers.read.sasp', 'workers.read.sasp_settings'}; "
+        "assert not {'transformers', 'segment_anything', 'cv2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_example_points_at_its_disk(repository: Path) -> None:
+    example = runpy.run_path(str(repository / "examples" / "sasp_with_another_model.py"))
+    share, gradient = example["main"]()
+    assert share == 1
+    assert gradient.isfinite().all()
+    assert (gradient != 0).all()
