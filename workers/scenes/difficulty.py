@@ -43,6 +43,7 @@ class Difficulty:
             language model sees.
         shared_share: share of scenes that draw from few colors and shapes, so that objects share.
         only_shared: ask only for attributes that at least one other object has too.
+        distinct: never ask for the same objects twice.
         pairs: which (color, shape) pairs may appear; ``training`` leaves out the held-out ones,
             ``held_out`` puts one into every scene and asks for it first.
     """
@@ -70,6 +71,7 @@ class Difficulty:
     central: bool = True
     shared_share: float = 0.5
     only_shared: bool = False
+    distinct: bool = False
     pairs: Literal["all", "training", "held_out"] = "all"
 
 

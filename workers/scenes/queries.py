@@ -59,10 +59,16 @@ def ask(
         for _ in range(_TRIES if len(found) <= number else 0):
             kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
             query = _ABSENT[kind](view) if absent else _PRESENT[kind](view)
-            if query is not None and query.text not in found:
+            if query is not None and not _is_repeated(query, found, difficulty):
                 found[query.text] = query
                 break
     return tuple(found.values())
+
+
+def _is_repeated(query: Query, found: dict[str, Query], difficulty: Difficulty) -> bool:
+    """Return whether the text, or with ``distinct`` the objects asked for, came up before."""
+    same = query.present and any(other.targets == query.targets for other in found.values())
+    return query.text in found or (difficulty.distinct and same)
 
 
 def _held_out(view: _View) -> Query:

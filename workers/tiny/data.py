@@ -1,6 +1,6 @@
 """From scenes to training batches: pictures, prompts with answers, and dense truth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from workers.read.config import ReadConfig
-from workers.read.images import clip_view, sam_view
+from workers.read.images import clip_view, sam_size, sam_view
 from workers.read.prompt import PromptSettings, prompt, question
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import IGNORED, TrainingBatch
@@ -19,6 +19,9 @@ from workers.scenes import Difficulty, Query, Scene, render
 from workers.tiny.objective import SUBPIXELS, SceneTargets
 from workers.tiny.recipe import Recipe
 from workers.tiny.vocabulary import ANSWER
+
+_EXTRA = 1_000_000_000
+"""Index of the first extra scene, far behind those that are asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,16 @@ class SceneSteps(IterableDataset[Step]):
         torch.set_num_threads(1)
         recipe, number = self.recipe, self.first
         while True:
-            start = number * recipe.scenes_per_step
-            scenes = [
-                render(recipe.seed, start + offset, recipe.difficulty, recipe.scene_side)
-                for offset in range(recipe.scenes_per_step)
-            ]
-            yield build_step(scenes, recipe, self.config, self.tokenizer)
+            scenes = _scenes(recipe, number * recipe.scenes_per_step, recipe.scenes_per_step)
+            extra = _scenes(recipe, _EXTRA + number * recipe.extra_scenes, recipe.extra_scenes)
+            yield build_step(scenes, extra, recipe, self.config, self.tokenizer)
             number += 1
+
+
+def _scenes(recipe: Recipe, first: int, count: int) -> list[Scene]:
+    side = recipe.extra_side if first >= _EXTRA else recipe.scene_side
+    indices = range(first, first + count)
+    return [render(recipe.seed, index, recipe.difficulty, side) for index in indices]
 
 
 def training_steps(
@@ -61,9 +67,13 @@ def training_steps(
 
 
 def build_step(
-    scenes: list[Scene], recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer
+    scenes: list[Scene],
+    extra: list[Scene],
+    recipe: Recipe,
+    config: ReadConfig,
+    tokenizer: ReadTokenizer,
 ) -> Step:
-    """Build one step from scenes: every query of a scene is a row about its picture."""
+    """Build one step: every query of ``scenes`` is a row about its picture, ``extra`` has none."""
     scenes = [scene for scene in scenes if scene.queries]
     views = [sam_view(scene.image, config.sam.image) for scene in scenes]
     clip_views = [clip_view(scene.image, config.clip_view) for scene in scenes]
@@ -71,8 +81,8 @@ def build_step(
     input_ids, labels = encode_rows([query for _, query in pairs], tokenizer)
     masks = [scenes[index].mask(query) for index, query in pairs if query.present]
     batch = TrainingBatch(
-        clip_views=torch.from_numpy(np.stack(clip_views)),
-        sam_views=torch.from_numpy(np.stack([view for view, _ in views])),
+        clip_views=_stack(clip_views),
+        sam_views=_stack([view for view, _ in views]),
         image_hw=[loss_size(scene.image, recipe.loss_side) for scene in scenes],
         resized_hw=[size for _, size in views],
         image_index=[index for index, _ in pairs],
@@ -81,9 +91,8 @@ def build_step(
         masks=[torch.from_numpy(shrink(mask, loss_size(mask, recipe.loss_side))) for mask in masks],
         seg_id=tokenizer.seg_id,
     )
-    return Step(
-        batch, scene_targets(scenes, masks, [hw for _, hw in views], recipe.difficulty, config)
-    )
+    targets = scene_targets(scenes, extra, masks, recipe.difficulty, config)
+    return Step(batch, targets)
 
 
 def loss_size(picture: NDArray[np.generic], longest: int) -> tuple[int, int]:
@@ -119,28 +128,31 @@ def encode_rows(queries: list[Query], tokenizer: ReadTokenizer) -> tuple[Tensor,
 
 def scene_targets(
     scenes: list[Scene],
+    extra: list[Scene],
     masks: list[NDArray[np.bool_]],
-    view_sizes: list[tuple[int, int]],
     difficulty: Difficulty,
     config: ReadConfig,
 ) -> SceneTargets:
     """Measure how much of each cell the objects of the scenes cover; ``masks`` are the rows'."""
     side, grid = config.clip.side, config.sam.grid
     tokens, cells, foreground = [], [], []
-    for scene, size in zip(scenes, view_sizes, strict=True):
-        central = np.stack([central_shares(mask, side) for mask in scene.masks])
+    for scene in scenes:
+        height, width = scene.image.shape[:2]
+        size = sam_size((height, width), config.sam.image)
         fine = np.stack([view_shares(mask, size, grid, SUBPIXELS) for mask in scene.masks])
         coarse = cv2.resize(fine.transpose(1, 2, 0), (grid, grid), interpolation=cv2.INTER_AREA)
         coarse = np.atleast_3d(np.asarray(coarse, np.float32)).transpose(2, 0, 1)
-        tokens.append(_classes(scene, central, difficulty))
+        tokens.append(_central_classes(scene, side, difficulty))
         cells.append(_classes(scene, coarse, difficulty))
         foreground.append(fine.sum(axis=0).clip(0, 1))
     coverage = [central_shares(mask, side).ravel() for mask in masks]
     return SceneTargets(
-        coverage=torch.from_numpy(np.stack(coverage)),
-        token_classes=torch.from_numpy(np.stack(tokens)),
-        sam_classes=torch.from_numpy(np.stack(cells)),
-        foreground=torch.from_numpy(np.stack(foreground)),
+        coverage=_stack(coverage),
+        token_classes=_stack(tokens),
+        sam_classes=_stack(cells),
+        extra_views=_stack([clip_view(one.image, config.clip_view) for one in extra]),
+        extra_classes=_stack([_central_classes(one, side, difficulty) for one in extra]),
+        foreground=_stack(foreground),
         colors=len(difficulty.colors),
     )
 
@@ -166,6 +178,15 @@ def view_shares(
     view[: view_size[0], : view_size[1]] = shrink(mask, view_size)
     fine = parts * grid
     return np.asarray(cv2.resize(view, (fine, fine), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _stack(arrays: Sequence[NDArray[np.float32]]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+def _central_classes(scene: Scene, side: int, difficulty: Difficulty) -> NDArray[np.float32]:
+    shares = np.stack([central_shares(mask, side) for mask in scene.masks])
+    return _classes(scene, shares, difficulty)
 
 
 def _classes(

@@ -28,6 +28,7 @@ class SceneTargets:
     ``coverage`` (M, T): share of each CLIP cell that the object covers, one row a ``[SEG]``.
     ``token_classes`` (B, T, Q) and ``sam_classes`` (B, g * g, Q): shares of each cell by class,
     where the first is background, then come colors, then shapes; ``colors`` counts the colors.
+    ``extra_views`` (E, 3, c, c) are CLIP views of more scenes, ``extra_classes`` (E, T, Q) theirs.
     ``foreground`` (B, 4g, 4g): share of each place that any object covers.
     """
 
@@ -35,17 +36,20 @@ class SceneTargets:
     token_classes: Tensor
     sam_classes: Tensor
     foreground: Tensor
+    extra_views: Tensor
+    extra_classes: Tensor
     colors: int
 
 
 class AuxiliaryHeads(nn.Module):
-    """Linear read-outs of the language model's image states and of SAM's image embedding."""
+    """Linear read-outs of the projected patches, the language model's image states, and SAM's."""
 
     def __init__(self, config: ReadConfig, classes: int) -> None:
         super().__init__()
         self.tokens = nn.Linear(config.llama.hidden, classes)
         self.cells = nn.Linear(config.sam.prompt, classes)
         self.foreground = nn.Linear(config.sam.prompt, SUBPIXELS**2)
+        self.patches = nn.Linear(config.llama.hidden, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,12 @@ def tiny_losses(
         * class_loss(
             heads.tokens(hidden[first_rows, place : place + count]),
             targets.token_classes,
+            targets.colors,
+        ),
+        "patches": weights.patches
+        * class_loss(
+            heads.patches(model.image_tokens(model.clip_features(targets.extra_views))),
+            targets.extra_classes,
             targets.colors,
         ),
         "outlines": weights.outlines * _outline_loss(heads, embedding, targets, asked),

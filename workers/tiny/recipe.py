@@ -54,13 +54,15 @@ class AuxiliaryWeights:
         similarity: pulls the similarity map towards the object's coverage of its cells.
         presence: cross-entropy of the answer's first token alone, which says yes or no.
         tokens: color and shape of each image token, from the language model's states.
+        patches: color and shape of each CLIP patch of the extra scenes, before the language model.
         outlines: foreground, color and shape, from SAM's image embedding.
         quality: squared error of SAM's predicted IoU, which READ's own losses never touch.
     """
 
     similarity: float = 2.0
-    presence: float = 1.0
-    tokens: float = 2.0
+    presence: float = 3.0
+    tokens: float = 0.5
+    patches: float = 2.0
     outlines: float = 0.5
     quality: float = 0.5
 
@@ -71,14 +73,18 @@ class Recipe:
 
     ``scene_side`` is the longer side, in pixels, of the pictures trained on (the SAM view's: more
     would be scaled away). Masks are compared at ``loss_side``, twice SAM's own resolution: at full
-    size that took a fifth of a step. The learning rate rises over ``warmup`` steps, then falls
-    along a cosine of the minutes to ``last_rate`` times its peak.
+    size that took a fifth of a step. A step also shows ``extra_scenes`` to the CLIP tower alone,
+    drawn with a longer side of ``extra_side``: the tower needs many pictures to learn shapes and
+    costs little, the rest of the model the other way round. The learning rate rises over
+    ``warmup`` steps, then falls along a cosine of the minutes to ``last_rate`` times its peak.
     """
 
     seed: int = 20_240
     minutes: float = 75.0
     scenes_per_step: int = 8
+    extra_scenes: int = 16
     scene_side: int = 256
+    extra_side: int = 168
     loss_side: int = 128
     difficulty: Difficulty = EASY
     rate: float = 1e-3

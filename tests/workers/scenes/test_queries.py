@@ -1,6 +1,7 @@
 """Queries: their answers hold in the scene, absent ones are denied with what is there."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,13 @@ def test_hard_queries_name_only_attributes_that_others_share() -> None:
             target = objects[query.targets[0]]
             assert sum(item.color == target.color for item in objects) > 1
             assert sum(item.shape == target.shape for item in objects) > 1
+
+
+def test_distinct_queries_ask_for_other_objects_each() -> None:
+    distinct = replace(EASY, distinct=True)
+    for index in range(20):
+        targets = [q.targets for q in describe(24, index, distinct)[2] if q.present]
+        assert len(targets) == len(set(targets))
 
 
 def test_no_text_is_asked_twice_about_a_scene() -> None:

@@ -34,13 +34,13 @@ def tokenizer(tokenizer_folder: Path) -> ReadTokenizer:
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    return replace(Recipe(), scenes_per_step=2, scene_side=128, warmup=2)
+    return replace(Recipe(), scenes_per_step=2, extra_scenes=2, scene_side=128, warmup=2)
 
 
 @pytest.fixture(scope="session")
 def step(tokenizer: ReadTokenizer, recipe: Recipe) -> Step:
     scenes = [render(41, index, EASY, max_side=128) for index in range(2)]
-    return build_step(scenes, recipe, tiny_config(len(tokenizer)), tokenizer)
+    return build_step(scenes, scenes, recipe, tiny_config(len(tokenizer)), tokenizer)
 
 
 @pytest.fixture

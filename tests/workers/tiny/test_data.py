@@ -31,7 +31,7 @@ def test_every_seg_has_its_mask_and_its_coverage(step: Step) -> None:
 def test_truth_is_compared_at_the_size_of_the_loss(tokenizer: ReadTokenizer) -> None:
     scene = render(43, 0, EASY, max_side=128)
     recipe = replace(Recipe(), loss_side=64)
-    batch = build_step([scene], recipe, tiny_config(len(tokenizer)), tokenizer).batch
+    batch = build_step([scene], [scene], recipe, tiny_config(len(tokenizer)), tokenizer).batch
     query = next(query for query in scene.queries if query.present)
     assert max(batch.image_hw[0]) == 64
     assert tuple(batch.masks[0].shape) == batch.image_hw[0]
@@ -45,7 +45,7 @@ def test_labels_repeat_the_inputs_they_cover(step: Step) -> None:
 
 def test_class_shares_of_a_cell_sum_to_its_color_and_shape(step: Step) -> None:
     targets = step.targets
-    for classes in (targets.token_classes, targets.sam_classes):
+    for classes in (targets.token_classes, targets.sam_classes, targets.extra_classes):
         background, rest = classes[..., 0], classes[..., 1:]
         colors = rest[..., : targets.colors].sum(dim=-1)
         torch.testing.assert_close(background + colors, torch.ones_like(colors), atol=1e-3, rtol=0)
@@ -78,8 +78,12 @@ def test_a_later_start_sees_the_same_steps(recipe: Recipe, tokenizer: ReadTokeni
     config = tiny_config(len(tokenizer))
     later = next(training_steps(recipe, config, tokenizer, first=1))
     scenes = [render(recipe.seed, index, EASY, recipe.scene_side) for index in (2, 3)]
-    expected = build_step(scenes, recipe, config, tokenizer)
+    extra = [
+        render(recipe.seed, 1_000_000_000 + index, EASY, recipe.extra_side) for index in (2, 3)
+    ]
+    expected = build_step(scenes, extra, recipe, config, tokenizer)
     assert torch.equal(later.batch.input_ids, expected.batch.input_ids)
     assert torch.equal(later.batch.sam_views, expected.batch.sam_views)
+    assert torch.equal(later.targets.extra_classes, expected.targets.extra_classes)
     two = list(islice(training_steps(recipe, config, tokenizer, first=0), 2))
     assert torch.equal(two[1].batch.sam_views, expected.batch.sam_views)

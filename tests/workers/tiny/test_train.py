@@ -54,7 +54,7 @@ def test_a_curve_forgets_what_the_state_does_not_know(tmp_path: Path) -> None:
     for number in (10, 20, 30):
         curve.add({"step": number, "total": 1.0})
     LossCurve(path, 20).add({"step": 30, "total": 2.0})
-    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     assert [(row["step"], row["total"]) for row in rows] == [
         ("10", "1.0"),
         ("20", "1.0"),
