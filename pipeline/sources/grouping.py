@@ -24,9 +24,13 @@ _MAX_LABEL = 100
 
 @dataclass(frozen=True, slots=True)
 class ManifestImage:
-    """One image of a manifest; ``group`` is empty where no row gives it."""
+    """One image of a manifest; ``id`` and ``group`` are empty where no row gives them.
+
+    ``id`` is that of a row without a query of its own: it names what the run file asks there.
+    """
 
     uri: str
+    id: str
     group: str
     asked: tuple[AskedQuery, ...]
 
@@ -93,6 +97,7 @@ def _image(uri: str, rows: list[_ManifestRow], manifest: str) -> ManifestImage:
     asked = (_asked(row, f"{manifest} row {row.number}") for row in rows)
     return ManifestImage(
         uri=uri,
+        id=next((row.id for row in rows if row.id and row.query is None), ""),
         group=_agreed_group([(row.number, row.group) for row in rows], manifest),
         asked=tuple(query for query in asked if query is not None),
     )

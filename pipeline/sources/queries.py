@@ -56,7 +56,7 @@ def name_queries(asked: Iterable[AskedQuery], image: str) -> tuple[tuple[Query, 
     """Give every query of one image its label.
 
     A query without a label becomes ``query N`` by its place among those without. Identical
-    queries count once.
+    queries count once, with the first id that is given.
 
     Returns:
         The queries in their order, and how many were dropped as identical.
@@ -65,22 +65,21 @@ def name_queries(asked: Iterable[AskedQuery], image: str) -> tuple[tuple[Query, 
         InputError: two different queries of the image have one label, or it has no query.
     """
     named: dict[str, AskedQuery] = {}
-    unlabeled: set[str] = set()
+    unlabeled: dict[str, str] = {}
     total = 0
     for query in asked:
         total += 1
         label = query.label
         if label is None:
-            if query.text in unlabeled:
-                continue
-            unlabeled.add(query.text)
-            label = f"query {len(unlabeled)}"
+            label = unlabeled.setdefault(query.text, f"query {len(unlabeled) + 1}")
         earlier = named.setdefault(label, query)
         if earlier.text != query.text:
             raise InputError(
                 f"{image}: {earlier.where} and {query.where} ask for {earlier.text[:80]!r} and "
                 f"{query.text[:80]!r} under one label, {label!r}; give them distinct labels"
             )
+        if query.id and not earlier.id:
+            named[label] = query
     if not named:
         raise InputError(f"{image}: has no query; add some under source.queries")
     queries = tuple(Query(label, query.text, id=query.id) for label, query in named.items())

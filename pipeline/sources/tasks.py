@@ -1,8 +1,9 @@
 """From a source to units of work: every image with all of its queries and their keys."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 
 from pipeline.errors import MissingError
@@ -20,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _HEADS_AT_ONCE = 32
 _IMAGES_AT_ONCE = 512
 
-_Images = Iterator[tuple[ImageRef, tuple[AskedQuery, ...]]]
+_Images = Iterator[tuple[ImageRef, Sequence[AskedQuery]]]
 
 
 def image_tasks(
@@ -50,10 +51,13 @@ def image_tasks(
     reader = ObjectReader(s3)
     common = everywhere(source.queries, reader)
     place = locate(source.images)
-    images = _manifest_images(place, reader) if is_manifest(place) else _listed(place, s3)
+    if is_manifest(place):
+        images = _manifest_images(place, reader, common)
+    else:
+        images = ((image, common) for image in listed_images(place, s3))
     dropped = 0
-    for image, own in islice(images, limit):
-        queries, twice = name_queries((*common, *own), image.uri)
+    for image, asked in islice(images, limit):
+        queries, twice = name_queries(asked, image.uri)
         dropped += twice
         yield ImageTasks(
             image,
@@ -68,17 +72,16 @@ def _task(image: ImageRef, query: Query, model_version: str, settings: str) -> L
     return LabelTask(key, query.label, query.text, query.form, query.id)
 
 
-def _listed(place: Address, s3: S3Settings) -> _Images:
-    return ((image, ()) for image in listed_images(place, s3))
-
-
-def _manifest_images(place: Address, reader: ObjectReader) -> _Images:
+def _manifest_images(
+    place: Address, reader: ObjectReader, common: tuple[AskedQuery, ...]
+) -> _Images:
     images = images_of(read_manifest(place, reader), place)
     with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
         while block := list(islice(images, _IMAGES_AT_ONCE)):
             references = pool.map(lambda image: _reference(image, reader), block)
             for image, reference in zip(block, references, strict=True):
-                yield reference, image.asked
+                named = [replace(query, id=image.id) for query in common] if image.id else common
+                yield reference, (*named, *image.asked)
 
 
 def _reference(image: ManifestImage, reader: ObjectReader) -> ImageRef:

@@ -6,14 +6,15 @@ since: a second writer is noticed before it can double a row, and stops.
 """
 
 from contextlib import suppress
+from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import StoppedError, StorageError
 from pipeline.storage.faults import mapped_faults
+from pipeline.storage.snapshot import Snapshot, TableFile
 from pipeline.storage.store import Store
 
 _APP = "readloop"
@@ -29,7 +30,9 @@ class FencedTable:
         self._store = store
         self._uri = store.delta_uri(name)
         self._options = store.delta_options()
-        self._delta = self._open(schema)
+        self._name = name
+        self._schema = schema
+        self._delta = self._open()
 
     def append(self, rows: pa.Table) -> None:
         """Append rows in one commit; none make no commit.
@@ -63,28 +66,36 @@ class FencedTable:
                     "it), then run again to go on"
                 ) from error
 
-    def dataset(self) -> ds.Dataset:
-        """Return the table as this writer knows it, for reading with pyarrow."""
-        self._renew_credentials()
-        with mapped_faults(self._uri, self._store.endpoint):
-            return self._delta.to_pyarrow_dataset()
+    def snapshot(self) -> Snapshot:
+        """Return the table as this writer knows it, for reading."""
+        actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
+        files = [
+            TableFile(f"{self._name}/{unquote(action['path'])}", action["size_bytes"])
+            for action in reversed(actions)
+        ]
+        return Snapshot(self._store, files, self._schema)
 
-    def _open(self, schema: pa.Schema) -> DeltaTable:
+    def _open(self) -> DeltaTable:
         with mapped_faults(self._uri, self._store.endpoint):
             with suppress(CommitFailedError):  # somebody else has just created it
                 DeltaTable.create(
                     self._uri,
-                    schema=schema,
+                    schema=self._schema,
                     mode="ignore",
                     configuration={"delta.dataSkippingStatsColumns": _INDEXED},
                     storage_options=self._options,
                 )
             table = DeltaTable(self._uri, storage_options=self._options)
         found = pa.schema(table.schema().to_arrow())
-        if found.names != schema.names:
+        if found.names != self._schema.names:
             raise StorageError(
                 f"{self._uri}: holds a table with other columns ({', '.join(found.names)}); "
                 "choose another store"
+            )
+        if table.protocol().min_reader_version > 1:
+            raise StorageError(
+                f"{self._uri}: another tool has turned on Delta features that this version does "
+                "not read (deletion vectors or column mapping); rewrite the table without them"
             )
         return table
 

@@ -13,11 +13,11 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from pipeline.records import Prediction
 from pipeline.storage.schemas import predictions_from_arrow
+from pipeline.storage.snapshot import RowGroup, Snapshot
 
 _IMAGES_AT_ONCE = 256
 _GROUPS_KEPT = 4
@@ -32,26 +32,20 @@ class _Rows:
     key: pa.Array
 
 
-def read_by_image(dataset: ds.Dataset, wanted: pa.Array) -> Iterator[list[Prediction]]:
+def read_by_image(predictions: Snapshot, wanted: pa.Array) -> Iterator[list[Prediction]]:
     """Yield the predictions with the wanted keys, those of one image together.
 
     Args:
-        dataset: the predictions table.
+        predictions: the table.
         wanted: keys, each once; images come in the order of their first key, and the
             predictions of an image in the order of its keys.
     """
-    groups = [
-        group
-        for fragment in dataset.get_fragments()
-        for group in fragment.split_by_row_group()
-        if group.count_rows()
-    ]
+    groups, rows = _find(predictions, wanted)
 
     @lru_cache(maxsize=_GROUPS_KEPT)
     def load(number: int) -> pa.Table:
-        return groups[number].to_table(schema=dataset.schema)
+        return predictions.read(groups[number])
 
-    rows = _find(groups, wanted)
     starts = np.flatnonzero(np.diff(rows.image, prepend=-1))
     for first in range(0, len(starts), _IMAGES_AT_ONCE):
         bounds = np.append(starts, len(rows.image))[first : first + _IMAGES_AT_ONCE + 1]
@@ -66,21 +60,24 @@ def read_by_image(dataset: ds.Dataset, wanted: pa.Array) -> Iterator[list[Predic
             yield ordered[start:end]
 
 
-def _find(groups: list[ds.Fragment], wanted: pa.Array) -> _Rows:
+def _find(predictions: Snapshot, wanted: pa.Array) -> tuple[list[RowGroup], _Rows]:
+    """Return the table's row groups, and where the wanted rows are in them."""
+    groups: list[RowGroup] = []
     images, places, numbers = [], [], []
-    for number, group in enumerate(groups):
-        table = group.to_table(columns=["key", "image_id"])
+    for group, table in predictions.scan(["key", "image_id"]):
         place = pc.index_in(table["key"], value_set=wanted).combine_chunks()
         valid = place.is_valid()
         images.append(table["image_id"].filter(valid).combine_chunks().dictionary_encode())
         places.append(place.filter(valid).to_numpy(zero_copy_only=False).astype(np.int64))
-        numbers.append(np.full(len(places[-1]), number, dtype=np.int64))
+        numbers.append(np.full(len(places[-1]), len(groups), dtype=np.int64))
+        groups.append(group)
     if not groups:
-        return _Rows(np.empty(0, np.int64), np.empty(0, np.int64), wanted.slice(0, 0))
+        return [], _Rows(np.empty(0, np.int64), np.empty(0, np.int64), wanted.slice(0, 0))
     place = np.concatenate(places)
     image = _first_places(images, place)
     order = np.lexsort((place, image))
-    return _Rows(image[order], np.concatenate(numbers)[order], wanted.take(pa.array(place[order])))
+    keys = wanted.take(pa.array(place[order]))
+    return groups, _Rows(image[order], np.concatenate(numbers)[order], keys)
 
 
 def _first_places(images: list[pa.DictionaryArray], place: NDArray[np.int64]) -> NDArray[np.int64]:

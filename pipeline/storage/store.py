@@ -84,6 +84,12 @@ class Store:
         """Return an object's content; ``max_bytes`` bounds it before the body is pulled."""
         return _get(self._clients, self.address.child(path), max_bytes, "")
 
+    def get_range(self, path: str, start: int, end: int) -> bytes:
+        """Return the bytes of an object from ``start`` up to ``end``."""
+        address = self.address.child(path)
+        with self._clients.reach(address) as client:
+            return bytes(client.get_range(address.path, start=start, end=end))
+
     def put(self, path: str, data: bytes) -> None:
         """Write an object, at once or not at all."""
         address = self.address.child(path)

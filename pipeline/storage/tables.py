@@ -91,14 +91,15 @@ class PredictionTables:
         keys; keys without a prediction are left out. Memory holds the keys and a few hundred
         images.
         """
-        return read_by_image(self._predictions.dataset(), _distinct(keys))
+        return read_by_image(self._predictions.snapshot(), _distinct(keys))
 
     def failures(self, keys: Iterable[str]) -> Iterator[Failure]:
         """Yield the latest failure of each of those keys that has no prediction."""
         wanted = _distinct(keys)
         latest: dict[str, tuple[datetime, Failure]] = {}
-        for batch in self._failures.dataset().to_batches():
-            rows = pa.table(batch).filter(pc.is_in(batch["key"], value_set=wanted))
+        snapshot = self._failures.snapshot()
+        for _, table in snapshot.scan(snapshot.schema.names):
+            rows = table.filter(pc.is_in(table["key"], value_set=wanted))
             times = rows["committed_at"].to_pylist()
             for time, failure in zip(times, failures_from_arrow(rows), strict=True):
                 if failure.key in self._predicted:
@@ -111,8 +112,8 @@ class PredictionTables:
         """Return how those keys stand."""
         wanted = _distinct(keys)
         present = absent = 0
-        for batch in self._predictions.dataset().to_batches(columns=["key", "present"]):
-            chosen = batch.filter(pc.is_in(batch["key"], value_set=wanted))
+        for _, table in self._predictions.snapshot().scan(["key", "present"]):
+            chosen = table.filter(pc.is_in(table["key"], value_set=wanted))
             positive = pc.sum(chosen["present"]).as_py() or 0
             present += positive
             absent += chosen.num_rows - positive
@@ -157,13 +158,17 @@ class PredictionTables:
 
     @cached_property
     def _predicted(self) -> set[str]:
-        keys = self._predictions.dataset().to_table(columns=["key"])
-        return set(keys["key"].to_pylist())
+        keys: set[str] = set()
+        for _, table in self._predictions.snapshot().scan(["key"]):
+            keys.update(table["key"].to_pylist())
+        return keys
 
     @cached_property
     def _settled(self) -> set[str]:
-        rows = self._failures.dataset().to_table(columns=["key", "retryable"])
-        return set(rows.filter(~pc.field("retryable"))["key"].to_pylist())
+        keys: set[str] = set()
+        for _, table in self._failures.snapshot().scan(["key", "retryable"]):
+            keys.update(table.filter(~pc.field("retryable"))["key"].to_pylist())
+        return keys
 
 
 def _distinct(keys: Iterable[str]) -> pa.Array:

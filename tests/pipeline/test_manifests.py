@@ -121,6 +121,15 @@ def test_an_id_names_a_row_and_changes_no_key(folder: Path, tasks_of: TasksOf) -
     assert [unit.key for unit in after.tasks] == [unit.key for unit in before.tasks]
 
 
+def test_an_id_survives_where_the_run_file_asks(folder: Path, tasks_of: TasksOf) -> None:
+    rows: Rows = [
+        {"image": "1.jpg", "id": "bare"},
+        {"image": "2.jpg", "query": "the road", "id": "asked twice"},
+    ]
+    tasks = tasks_of(write(folder / "m.jsonl", rows), ["the road"])
+    assert [[unit.id for unit in task.tasks] for task in tasks] == [["bare"], ["asked twice"]]
+
+
 WRONG: list[tuple[str, bytes, str]] = [
     ("m.csv", b"", "has no rows"),
     ("m.csv", b"image,query\n", "has no rows"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, TableFeatures
 
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError, MissingError, StorageError
 from pipeline.records import Failure, Prediction
 from pipeline.storage import reading
 from pipeline.storage.settings import S3Settings
@@ -145,3 +145,21 @@ def test_a_file_that_is_no_shard_is_named(store: Store, predict: Predict) -> Non
     store.put(shard.files[0], b"garbage")
     with pytest.raises(StorageError, match=rf"{shard.files[0]}: is not a shard of this version"):
         tables.adopt_orphans()
+
+
+def test_a_lost_file_of_a_table_is_named(store: Store, predict: Predict) -> None:
+    tables = PredictionTables(store)
+    tables.commit([write_shard(store, [predict(1)])])
+    (data,) = [info for info in store.list("predictions") if info.uri.endswith(".parquet")]
+    name = data.uri.rpartition("/")[2]
+    store.delete([f"predictions/{name}"])
+    with pytest.raises(MissingError, match=rf"predictions/{name}: does not exist"):
+        list(tables.read_by_image([predict(1).key]))
+
+
+def test_features_that_cannot_be_read_are_said(store: Store, predict: Predict) -> None:
+    PredictionTables(store).commit([write_shard(store, [predict(1)])])
+    table = DeltaTable(store.delta_uri("predictions"))
+    table.alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    with pytest.raises(StorageError, match="turned on Delta features that this version does not"):
+        PredictionTables(store)
