@@ -4,7 +4,6 @@ Every step can be killed and the whole run started again: work is identified by 
 count once they are committed, and what a killed run left behind is adopted.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,18 +11,18 @@ from functools import partial
 
 from pydantic import SecretStr
 
-from labelstudio.client import LabelStudioClient
-from labelstudio.errors import TOKEN_VARIABLE
 from labelstudio.publish import PublishSummary, publish
+from labelstudio.settings import LabelStudioSettings
+from labelstudio.token import checked_token
 from pipeline.config import RunFile
-from pipeline.errors import StoppedError
+from pipeline.errors import ConfigError, StoppedError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.records import Failure, ImageTasks
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
-from pipeline.summary import Stages, Summary
+from pipeline.summary import Stages, Summary, summarize
 from workers.actor import LabelJob
 from workers.models import plan_model
 from workers.pool import predict_all
@@ -53,8 +52,8 @@ class LabelRun:
         self.stop = stop
         self.progress = progress
         self.stages = Stages()
-        self._ask = ask or partial(_tasks_of_source, run, limit)
-        self._token = _checked_token(run)
+        self._ask = ask or partial(image_tasks, run.source, run.s3, limit=limit)
+        self._token = checked_token(run.labelstudio) if run.labelstudio else SecretStr("")
         self.store = open_store(run.store, run.s3)
         self.tables = PredictionTables(self.store)
         self.model = plan_model(run.model, run.s3, run.pool.precision)
@@ -70,15 +69,31 @@ class LabelRun:
         if self.stop.is_set():
             self.tables.adopt_orphans()
             raise StoppedError("stopped; what was labeled is committed, run again to go on")
-        published = self.publish()
-        return self._summary(worked, published, began)
-
-    def publish(self) -> PublishSummary | None:
-        """Show all predictions that were asked for in Label Studio, if the run file names one."""
         settings = self.run.labelstudio
-        if settings is None:
-            return None
-        self.progress.begin("tasks published")
+        published = self._publish(settings) if settings else None
+        return summarize(
+            self.plan,
+            self.tables.count(self.plan.keys),
+            published,
+            worked=worked,
+            stages=self.stages,
+            seconds=time.monotonic() - began,
+        )
+
+    def publish(self) -> PublishSummary:
+        """Take the last step alone: publish all predictions there are of what is asked."""
+        if self.run.labelstudio is None:
+            raise ConfigError(f"run {self.run.name}: no 'labelstudio' part, so nowhere to publish")
+        for _ in self._open_work():  # only the plan is wanted
+            pass
+        return self._publish(self.run.labelstudio)
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield why units of work have no prediction."""
+        return self.tables.failures(self.plan.keys)
+
+    def _publish(self, settings: LabelStudioSettings) -> PublishSummary:
+        self.progress.begin("images published")
         with self.stages.timed("publish"):
             return publish(
                 self.tables.read_by_image(self.plan.keys),
@@ -90,15 +105,6 @@ class LabelRun:
                 labels=tuple(self.plan.labels),
                 progress=self._advance,
             )
-
-    def survey(self) -> None:
-        """Plan only: note what is asked, and do none of it."""
-        for _ in self._open_work():
-            pass
-
-    def failures(self) -> Iterator[Failure]:
-        """Yield why units of work have no prediction."""
-        return self.tables.failures(self.plan.keys)
 
     def _predict(self) -> int:
         """Label and commit what is open; return how many images that were."""
@@ -136,35 +142,3 @@ class LabelRun:
         self.progress.advance(tasks)
         if self.stop.is_set():
             raise StoppedError("stopped while publishing; run again to go on")
-
-    def _summary(self, worked: int, published: PublishSummary | None, began: float) -> Summary:
-        outcome = self.tables.count(self.plan.keys)
-        seconds = time.monotonic() - began
-        return Summary(
-            images=self.plan.images,
-            queries=len(self.plan.keys),
-            present=outcome.present,
-            absent=outcome.absent,
-            failed=outcome.failed + outcome.missing,
-            pushed=published.created if published else 0,
-            unpublished=published.failures if published else (),
-            skipped=self.plan.skipped,
-            seconds=seconds,
-            images_per_second=worked / seconds,
-            stages=self.stages,
-        )
-
-
-def _tasks_of_source(
-    run: RunFile, limit: int | None, version: str, settings_json: str
-) -> Iterator[ImageTasks]:
-    return image_tasks(run.source, run.s3, version, settings_json, limit)
-
-
-def _checked_token(run: RunFile) -> SecretStr:
-    """Return the token, after Label Studio has taken it: not only when all work is done."""
-    if run.labelstudio is None:
-        return SecretStr("")
-    token = SecretStr(os.environ.get(TOKEN_VARIABLE, ""))
-    LabelStudioClient(run.labelstudio.url, token).check()
-    return token

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeVar
 
+from labelstudio.publish import PublishSummary
 from pipeline.errors import ExitCode
+from pipeline.plan import Plan
 from pipeline.records import Failure
+from pipeline.storage.tables import Outcome
 
 Stage = Literal["label", "commit", "publish"]
 Item = TypeVar("Item")
@@ -99,3 +102,31 @@ class Summary:
         lines += [f"failed: {row.image} {row.query[:60]!r}: {row.reason}" for row in failures]
         lines += [f"not shown: {reason}" for reason in self.unpublished]
         return "\n".join(lines)
+
+
+def summarize(
+    plan: Plan,
+    outcome: Outcome,
+    published: PublishSummary | None,
+    *,
+    worked: int,
+    stages: Stages,
+    seconds: float,
+) -> Summary:
+    """Return the summary of a run that is complete and worked on ``worked`` images.
+
+    A unit of work that is in no table (its shard is gone) counts as failed.
+    """
+    return Summary(
+        images=plan.images,
+        queries=len(plan.keys),
+        present=outcome.present,
+        absent=outcome.absent,
+        failed=outcome.failed + outcome.missing,
+        pushed=published.created if published else 0,
+        skipped=plan.skipped,
+        seconds=seconds,
+        images_per_second=worked / seconds,
+        stages=stages,
+        unpublished=published.failures if published else (),
+    )

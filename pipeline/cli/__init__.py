@@ -14,7 +14,7 @@ import typer
 
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
-from pipeline.errors import ConfigError, ExitCode, ModelUnusableError, ReadloopError
+from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
 
 if TYPE_CHECKING:
     from pipeline.label import LabelRun
@@ -93,10 +93,7 @@ def publish(run_file: RunPath, limit: Limit = None, as_json: AsJson = False) -> 
     projects (their numbers), seconds. Ends with 2 if a task could not be shown.
     """
     with _opened(run_file, limit) as run:
-        run.survey()
         published = run.publish()
-        if published is None:
-            raise ConfigError(f"{run_file}: has no 'labelstudio' part, so there is no project")
     if as_json:
         _show(asdict(published))
     else:
