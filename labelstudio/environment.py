@@ -17,11 +17,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = REPOSITORY / "configs" / "labelstudio-server"
 ENVIRONMENT_VARIABLE = "READLOOP_LABELSTUDIO_ENV"
 UV_VARIABLE = "READLOOP_UV"
+OWN_UV = REPOSITORY / ".cache" / "uv" / "bin" / "uv"
 STAMP = "readloop-lock.sha256"
 
 
 def ready_environment(folder: Path | None, progress: Callable[[str], None]) -> Path:
     """Return an environment that holds the server, making it first where needed.
+
+    One that was named is taken as it is; our own is kept as the lock file says.
 
     Args:
         folder: where the environment is or goes; None means ``READLOOP_LABELSTUDIO_ENV``, else
@@ -31,8 +34,8 @@ def ready_environment(folder: Path | None, progress: Callable[[str], None]) -> P
     Raises:
         LabelStudioError: ``uv`` is missing or cannot install what the lock file lists.
     """
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    chosen = folder or (Path(named) if named else REPOSITORY / ".cache" / "labelstudio-env")
+    named = folder or os.environ.get(ENVIRONMENT_VARIABLE)
+    chosen = Path(named or REPOSITORY / ".cache" / "labelstudio-env")
     if executable(chosen).exists() and (named or _is_current(chosen)):
         return chosen
     progress(f"installing the Label Studio server into {chosen} (about 1 GB, once)")
@@ -56,8 +59,7 @@ def _is_current(environment: Path) -> bool:
 
 
 def _find_uv() -> str:
-    own = REPOSITORY / ".cache" / "uv" / "bin" / "uv"
-    for candidate in (os.environ.get(UV_VARIABLE), shutil.which("uv"), str(own)):
+    for candidate in (os.environ.get(UV_VARIABLE), shutil.which("uv"), str(OWN_UV)):
         if candidate and Path(candidate).exists():
             return candidate
     raise LabelStudioError(

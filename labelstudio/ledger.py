@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from labelstudio.client import Project
 from labelstudio.payload import TaskPayload
@@ -32,6 +31,8 @@ TASKS_SCHEMA = pa.schema(
         ("committed_at", pa.timestamp("us", tz="UTC")),
     ]
 )
+
+_NEEDED = ("key", "project", "project_created_at", "task", "digest", "siblings", "committed_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,15 @@ class Ledger:
         ours = (pc.field("project") == self._project.id) & (
             pc.field("project_created_at") == self._project.created_at
         )
-        columns = ["key", "task", "digest", "siblings", "committed_at"]
-        rows: ds.Dataset = self._table.dataset()
-        table = rows.to_table(columns=columns, filter=ours)
+        parts = [rows.filter(ours) for _, rows in self._table.snapshot().scan(_NEEDED)]
+        if not parts:
+            return {}
         order = [("committed_at", "ascending"), ("task", "ascending")]
         return {
             row["key"]: Entry(
                 row["task"], row["digest"], row["siblings"], row["committed_at"].timestamp()
             )
-            for batch in table.sort_by(order).to_batches()
+            for batch in pa.concat_tables(parts).sort_by(order).to_batches()
             for row in batch.to_pylist()
         }
 

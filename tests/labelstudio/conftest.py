@@ -52,21 +52,27 @@ def client(label_studio: LabelStudioServer) -> LabelStudioClient:
     return LabelStudioClient(label_studio.url, SecretStr(label_studio.token))
 
 
+@dataclass(frozen=True)
+class Photos:
+    """A folder that grey pictures are written to when they are asked for."""
+
+    folder: Path
+
+    def __call__(self, name: str = "a.png", width: int = 64, height: int = 48) -> str:
+        """Write a picture and return its address."""
+        self.folder.mkdir(exist_ok=True)
+        Image.new("RGB", (width, height), (120, 120, 120)).save(self.folder / name)
+        return (self.folder / name).as_uri()
+
+
 @pytest.fixture
-def image(tmp_path: Path) -> Callable[..., str]:
-    """Write a grey picture and return its address."""
-
-    def make(name: str = "a.png", width: int = 64, height: int = 48) -> str:
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (width, height), (120, 120, 120)).save(path)
-        return path.as_uri()
-
-    return make
+def image(tmp_path: Path) -> Photos:
+    """A maker of pictures in a folder of the test's own."""
+    return Photos(tmp_path / "photos")
 
 
 @pytest.fixture
-def prediction(image: Callable[..., str]) -> Callable[..., Prediction]:
+def prediction(image: Photos) -> Callable[..., Prediction]:
     """Make a prediction: a rectangle with points of every label, or an absence."""
 
     def make(
@@ -84,6 +90,7 @@ def prediction(image: Callable[..., str]) -> Callable[..., Prediction]:
         )
         row = Prediction(
             key=f"key of {label} in {name}",
+            id="",
             image_id=uri,
             image=uri,
             image_size=1,

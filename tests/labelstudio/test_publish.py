@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -15,8 +14,6 @@ from labelstudio.client import LabelStudioClient
 from labelstudio.verify import verify
 from pipeline.errors import LabelStudioError, StoppedError
 from pipeline.records import Prediction
-from pipeline.storage.settings import S3Settings
-from pipeline.storage.store import open_store
 
 pytestmark = pytest.mark.labelstudio
 
@@ -211,15 +208,3 @@ def test_another_server_is_told_apart(street: Any, s3: Any) -> None:
     other = street.settings.model_copy(update={"url": s3.endpoint})
     with pytest.raises(LabelStudioError, match="not a Label Studio server"):
         street.publish([], settings=other)
-
-
-def test_images_in_s3_are_presigned(street: Any, prediction: Make, s3: Any, image: Any) -> None:
-    body = open_store(image().rpartition("/")[0], S3Settings()).get("a.png")
-    bucket = s3.make_bucket("street-photos", {"val/a.png": body})
-    reach = S3Settings(endpoint=s3.endpoint)
-    row = prediction(image=f"{bucket}/val/a.png")
-    assert street.publish([[row]], s3=reach).created == 1
-    (task,) = street.tasks()
-    headers = {"Authorization": f"Token {street.token.get_secret_value()}"}
-    address = street.client.url + task["data"]["image"]
-    assert httpx.get(address, headers=headers, follow_redirects=True).content == body

@@ -1,0 +1,85 @@
+"""Our own server: its data lasts, its folder has one owner, its errors show its log."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from labelstudio.client import LabelStudioClient
+from labelstudio.environment import ready_environment
+from labelstudio.interface import build
+from labelstudio.pictures import Pictures
+from labelstudio.server import LabelStudioServer
+from pipeline.errors import LabelStudioError
+from pipeline.storage.settings import S3Settings
+
+pytestmark = pytest.mark.labelstudio
+
+
+def client_of(server: LabelStudioServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, SecretStr(server.token))
+
+
+def test_a_later_start_finds_login_and_tasks_and_keeps_files_to_itself(
+    label_studio_data: Callable[[], Path], image: Any
+) -> None:
+    data = label_studio_data()
+    with LabelStudioServer(data, document_root=Path(image.folder).parent) as server:
+        project = client_of(server).create_project("kept", build(["road"])).id
+        client_of(server).import_tasks(project, [b'{"data": {"image": "x", "key": "k"}}'])
+        pictures = Pictures(client_of(server), project, S3Settings())
+        assert client_of(server).serves(pictures.addresses([image()])[image()])
+        with pytest.raises(LabelStudioError, match="cannot show /etc/hosts: it serves folders"):
+            pictures.addresses(["file:///etc/hosts"])
+        with pytest.raises(LabelStudioError, match="another Label Studio server uses"):
+            LabelStudioServer(data).start()
+    with LabelStudioServer(data) as again:
+        assert (again.token, again.password) == (server.token, server.password)
+        assert client_of(again).find_tasks(project, ["k"]) == {"k": [1]}
+        inside = Path(data, "below", "a.png").as_uri()
+        Path(data, "below").mkdir()
+        with pytest.raises(LabelStudioError, match="LOCAL_FILES_SERVING_ENABLED"):
+            Pictures(client_of(again), project, S3Settings()).addresses([inside])
+
+
+def test_the_login_is_the_owners_alone(label_studio_data: Callable[[], Path]) -> None:
+    assert (label_studio_data() / "login.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_server_that_ends_early_shows_its_log(tmp_path: Path) -> None:
+    broken = tmp_path / "env" / "bin" / "label-studio"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("#!/bin/sh\necho no database today\nexit 3\n")
+    broken.chmod(0o755)
+    server = LabelStudioServer(tmp_path / "data", environment=tmp_path / "env")
+    with pytest.raises(LabelStudioError, match="no database today"):
+        server.start()
+    server.stop()
+
+
+def test_a_taken_port_is_named(label_studio: LabelStudioServer, tmp_path: Path) -> None:
+    port = int(label_studio.url.rpartition(":")[2])
+    with pytest.raises(LabelStudioError, match=f"port {port}"):
+        LabelStudioServer(tmp_path / "data", port=port).start()
+
+
+def test_the_login_is_not_in_the_command(label_studio: LabelStudioServer) -> None:
+    commands = [
+        path.read_bytes()
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.stat().st_uid == os.getuid()
+    ]
+    assert any(b"label-studio" in command for command in commands)
+    assert not any(label_studio.token.encode() in command for command in commands)
+
+
+def test_without_uv_it_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("READLOOP_LABELSTUDIO_ENV", raising=False)
+    monkeypatch.delenv("READLOOP_UV", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("labelstudio.environment.OWN_UV", tmp_path / "uv")
+    with pytest.raises(LabelStudioError, match="run scripts/setup"):
+        ready_environment(tmp_path / "env", print)
