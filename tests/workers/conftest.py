@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from numpy.typing import NDArray
 from PIL import Image
 from ray import cloudpickle
@@ -65,7 +66,7 @@ class StandInEngine:
     """Finds pixels brighter than the mean; queries starting with "no" find nothing.
 
     A query can order a fault: ``raise KIND`` raises it, ``die`` ends the process. ``births`` is a
-    folder that gets one file for each process that loads the engine, named by its id.
+    folder that gets one file for each process that loads the engine: its id and its Ray node.
     """
 
     births: Path | None = None
@@ -75,7 +76,8 @@ class StandInEngine:
 
     def __post_init__(self) -> None:
         if self.births is not None:
-            (self.births / str(os.getpid())).touch()
+            node = ray.get_runtime_context().get_node_id()
+            (self.births / str(os.getpid())).write_text(node)
 
     def predict(
         self, image: NDArray[np.uint8], queries: Sequence[str], *, max_query_characters: int
