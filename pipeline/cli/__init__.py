@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.evaluate import evaluate
+from pipeline.cli.explain import explain
+from pipeline.cli.models import models
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
 
@@ -30,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(models, name="models")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first N images.")]
@@ -127,6 +130,7 @@ def predict(
 
 
 app.command()(evaluate)
+app.command()(explain)
 
 
 @app.command()

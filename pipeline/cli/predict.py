@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import InputError
 from pipeline.storage.addresses import locate
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import ObjectReader
 from workers.models import plan_model
-from workers.read.engine import Answer, Segment
+from workers.read.engine import Answer, ReadEngine, Segment
 from workers.read.errors import ImageError, QueryError
 from workers.read.images import decode
 from workers.read.overlay import overlay
@@ -61,6 +64,24 @@ def predict_one(image: str, query: str, model: str, out: Path | None, device: st
         ModelUnusableError: the model cannot be used.
         StorageError: the image's store refused or broke.
     """
+    pixels, engine = prepare(image, model, device)
+    characters = LimitSettings().query_characters
+    (answer,) = engine.predict(pixels, [query], max_query_characters=characters)
+    if isinstance(answer, QueryError):
+        raise InputError(f"query {query[:60]!r}: {answer}") from answer
+    if out is not None:
+        write(out, overlay(pixels, query, answer))
+    return Shown(answer, pixels.shape[1], pixels.shape[0], engine.version)
+
+
+def prepare(image: str, model: str, device: str) -> tuple[NDArray[np.uint8], ReadEngine]:
+    """Read an image as uint8 RGB (H, W, 3) and load a model.
+
+    Raises:
+        InputError: the image cannot be used.
+        ModelUnusableError: the model cannot be used.
+        StorageError: the image's store refused or broke.
+    """
     s3, pool, limits = S3Settings(), PoolSettings(gpus=device != "cpu"), LimitSettings()
     uri = locate(image).uri
     content = ObjectReader(s3).get(uri, limits.image_bytes)
@@ -68,16 +89,15 @@ def predict_one(image: str, query: str, model: str, out: Path | None, device: st
         pixels = decode(content, limits.image_pixels)
     except ImageError as error:
         raise InputError(f"{uri}: {error}") from error
-    engine = plan_model(model, s3, pool.precision).loader(s3, pool)()
-    (answer,) = engine.predict(pixels, [query], max_query_characters=limits.query_characters)
-    if isinstance(answer, QueryError):
-        raise InputError(f"query {query[:60]!r}: {answer}") from answer
-    if out is not None:
-        _write(out, overlay(pixels, query, answer))
-    return Shown(answer, pixels.shape[1], pixels.shape[0], engine.version)
+    return pixels, plan_model(model, s3, pool.precision).loader(s3, pool)()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Write a file, its folder too.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -69,9 +69,7 @@ def test_a_size_that_is_none_is_named(sizes: ReadConfig, value: object) -> None:
         read_config(llava | {"hidden_size": value}, *others)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("num_hidden_layers", 10**9), ("vocab_size", 64.5)]
-)
+@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", 10**9), ("vocab_size", 64.5)])
 def test_a_size_that_no_model_has_is_refused_before_it_is_built(
     sizes: ReadConfig, key: str, value: object
 ) -> None:

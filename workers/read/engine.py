@@ -144,6 +144,21 @@ class ReadEngine:
             for ids in asked
         ]
 
+    @torch.inference_mode()
+    def generate(
+        self, image: np.ndarray, query: str | FormedQuery, *, max_query_characters: int = 2000
+    ) -> tuple[EncodedImage, Generated]:
+        """Answer one query about uint8 RGB (H, W, 3), no masks made, every state in reach.
+
+        Raises:
+            QueryError: the query cannot be asked, see :meth:`predict`.
+        """
+        ids = self._prompt_ids(query, max_query_characters)
+        if isinstance(ids, QueryError):
+            raise ids
+        encoded = encode_image(self.model, image)
+        return encoded, self._generate(read_opening(self.model, ids, encoded), ids)
+
     def _prompt_ids(self, query: str | FormedQuery, max_characters: int) -> list[int] | QueryError:
         settings = self.model.settings.prompt
         asked = FormedQuery(query) if isinstance(query, str) else query
@@ -159,14 +174,7 @@ class ReadEngine:
     ) -> Answer | QueryError:
         begun = time.perf_counter()
         try:
-            generated = answer(
-                self.model,
-                opening,
-                prompt_ids,
-                seg_id=self.tokenizer.seg_id,
-                eos_id=self.tokenizer.eos_id,
-                max_new_tokens=self.model.settings.max_new_tokens,
-            )
+            generated = self._generate(opening, prompt_ids)
         except QueryError as error:
             return error
         answered = time.perf_counter()
@@ -177,6 +185,16 @@ class ReadEngine:
             seg_probability=max(generated.seg_probabilities),
             segments=found,
             seconds=EngineSeconds(encode_seconds, answered - begun, time.perf_counter() - answered),
+        )
+
+    def _generate(self, opening: Opening, prompt_ids: list[int]) -> Generated:
+        return answer(
+            self.model,
+            opening,
+            prompt_ids,
+            seg_id=self.tokenizer.seg_id,
+            eos_id=self.tokenizer.eos_id,
+            max_new_tokens=self.model.settings.max_new_tokens,
         )
 
     def _segments(self, image: EncodedImage, generated: Generated) -> tuple[Segment, ...]:

@@ -138,6 +138,24 @@ def answer(
     )
 
 
+def seg_tokens(
+    image: EncodedImage, generated: Generated, seg_id: int
+) -> Iterator[tuple[int, SegToken]]:
+    """The ``[SEG]`` of an answer, in order, each with the step that generated it."""
+    for step, token in enumerate(generated.ids):
+        if token == seg_id:
+            yield (
+                step,
+                SegToken(
+                    state=generated.predicting(step),
+                    image_states=generated.hidden[generated.image],
+                    embedding=image.embedding,
+                    image_hw=image.image_hw,
+                    resized_hw=image.resized_hw,
+                ),
+            )
+
+
 def segments(
     model: ReadModel, image: EncodedImage, generated: Generated, seg_id: int
 ) -> Iterator[tuple[int, SegMask]]:
@@ -145,16 +163,8 @@ def segments(
 
     They come one by one, because a mask of a large image takes much memory.
     """
-    for step, token in enumerate(generated.ids):
-        if token == seg_id:
-            seg = SegToken(
-                state=generated.predicting(step),
-                image_states=generated.hidden[generated.image],
-                embedding=image.embedding,
-                image_hw=image.image_hw,
-                resized_hw=image.resized_hw,
-            )
-            yield step, model.masks([seg])[0]
+    for step, token in seg_tokens(image, generated, seg_id):
+        yield step, model.masks([token])[0]
 
 
 def split_prompt(prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
