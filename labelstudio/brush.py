@@ -27,6 +27,7 @@ _LONGEST_RUN = 1 << 16
 _MOST_PIXELS = (1 << 32) // _CHANNELS - 1
 _TOKEN_BITS = 3 + 16 + _WORD_BITS
 _WINDOW_BYTES = 5
+_LONG_RUN = 200
 
 
 class BrushError(ValueError):
@@ -190,7 +191,7 @@ def _alpha(data: bytes, tokens: _Tokens) -> NDArray[np.uint8]:
     """Write every fourth value only: a token that ends at ``e`` has written ``e // 4`` alphas."""
     ends = tokens.ends // _CHANNELS
     counts = np.diff(ends, prepend=0)
-    out: NDArray[np.uint8] = np.repeat(np.maximum(tokens.words, 0).astype(np.uint8), counts)
+    out = _repeats(np.maximum(tokens.words, 0).astype(np.uint8), ends, counts)
     literal = np.flatnonzero((tokens.words < 0) & (counts > 0))
     if literal.size:
         many = counts[literal]
@@ -199,6 +200,23 @@ def _alpha(data: bytes, tokens: _Tokens) -> NDArray[np.uint8]:
         ahead = place * _CHANNELS + (_CHANNELS - 1) - np.repeat(begins, many)
         position = np.repeat(-tokens.words[literal], many) + _WORD_BITS * ahead
         out[place] = _words_at(data, position)
+    return out
+
+
+def _repeats(
+    words: NDArray[np.uint8], ends: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Return each word as often as counted; long runs are painted on what is zero already."""
+    if len(words) * _LONG_RUN > ends[-1]:
+        repeated: NDArray[np.uint8] = np.repeat(words, counts)
+        return repeated
+    out = np.zeros(int(ends[-1]), dtype=np.uint8)
+    painted = np.flatnonzero(words)
+    begins = ends[painted] - counts[painted]
+    for word, begin, end in zip(
+        words[painted].tolist(), begins.tolist(), ends[painted].tolist(), strict=True
+    ):
+        out[begin:end] = word
     return out
 
 

@@ -1,0 +1,129 @@
+"""Tasks a second into a real Label Studio: our publishing against one SDK call a task.
+
+``benchmarks/publish.py [--tasks 1000] [--sdk-tasks 40] [--json]`` starts a server of its own,
+makes pictures of 1024 x 768 pixels with a mask and eight points each, and sends them both ways,
+each to a project of its own.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+from label_studio_sdk import LabelStudio
+from PIL import Image
+from pydantic import SecretStr
+
+from labelstudio.client import LabelStudioClient
+from labelstudio.interface import build
+from labelstudio.payload import tasks_of
+from labelstudio.publish import publish
+from labelstudio.server import LabelStudioServer
+from labelstudio.settings import LabelStudioSettings
+from pipeline import masks
+from pipeline.records import Point, Prediction, Timings
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import open_store
+
+WIDTH, HEIGHT = 1024, 768
+
+
+def predictions(image: str, count: int) -> Iterator[list[Prediction]]:
+    """Yield one present prediction an image, all on one picture, a disc somewhere else in each."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        center = int(rng.integers(250, WIDTH - 250)), int(rng.integers(250, HEIGHT - 250))
+        drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.circle(drawn, center, 200, 1, -1)
+        points = tuple(
+            Point(center[0] + reach * dx, center[1] + reach * dy, sign, 0.5)
+            for sign, reach in ((1, 100), (0, 240))
+            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))
+        )
+        yield [
+            Prediction(
+                key=f"disc {number}",
+                image_id=f"image {number}",
+                image=image,
+                image_size=1,
+                etag="1",
+                group="",
+                width=WIDTH,
+                height=HEIGHT,
+                label="disc",
+                query="the disc",
+                present=True,
+                answer="[SEG].",
+                seg_probability=0.9,
+                seg_vectors=((0.0,) * 256,),
+                mask=masks.encode(drawn > 0),
+                points=points,
+                predicted_iou=0.9,
+                stability=0.9,
+                model_version="benchmark@1",
+                timings=Timings(0, 0, 0, 0, 0),
+            )
+        ]
+
+
+def time_ours(server: LabelStudioServer, folder: Path, image: str, count: int) -> float:
+    """Return the seconds that publishing takes, making payloads and bookkeeping included."""
+    began = time.perf_counter()
+    summary = publish(
+        predictions(image, count),
+        run="benchmark",
+        settings=LabelStudioSettings(url=server.url, project="ours"),
+        token=SecretStr(server.token),
+        store=open_store(str(folder / "store"), S3Settings()),
+        s3=S3Settings(),
+        labels=("disc",),
+        progress=lambda _: None,
+    )
+    assert summary.created == count
+    return time.perf_counter() - began
+
+
+def time_sdk(server: LabelStudioServer, image: str, count: int) -> float:
+    """Return the seconds that a task and a prediction call a task take, payloads made before."""
+    settings = LabelStudioSettings(url=server.url, project="sdk")
+    client = LabelStudioClient(server.url, SecretStr(server.token))
+    project = client.create_project("sdk", build(["disc"])).id
+    tasks = [tasks_of(rows, "sdk", settings)[0] for rows in predictions(image, count)]
+    with httpx.Client(timeout=60) as connection:
+        sdk = LabelStudio(base_url=server.url, api_key=server.token, httpx_client=connection)
+        began = time.perf_counter()
+        for task in tasks:
+            made = sdk.tasks.create(project=project, data=task.data(image))
+            sdk.predictions.create(task=made.id, **task.prediction())
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=1000)
+    parser.add_argument("--sdk-tasks", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "photos").mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "photos" / "black.png")
+        image = (folder / "photos" / "black.png").as_uri()
+        with LabelStudioServer(folder / "data", document_root=folder) as server:
+            ours = asked.tasks / time_ours(server, folder, image, asked.tasks)
+            sdk = asked.sdk_tasks / time_sdk(server, image, asked.sdk_tasks)
+    result = {"tasks": asked.tasks, "tasks_per_second": ours, "sdk": sdk, "times_sdk": ours / sdk}
+    if asked.json:
+        print(json.dumps({"publish": result}))
+        return
+    print(f"ours {ours:.1f} tasks/s, SDK {sdk:.1f} tasks/s: {ours / sdk:.1f} times")
+
+
+if __name__ == "__main__":
+    main()
