@@ -48,6 +48,7 @@ def predictions(image: str, count: int) -> Iterator[list[Prediction]]:
         yield [
             Prediction(
                 key=f"disc {number}",
+                id="",
                 image_id=f"image {number}",
                 image=image,
                 image_size=1,

@@ -30,6 +30,13 @@ STOP_SECONDS = 15.0
 POLL_SECONDS = 0.25
 PROGRESS_SECONDS = 10.0
 LOG_TAIL_LINES = 25
+# Ends the server when our end of the pipe on its input closes: also when this process is killed.
+SUPERVISE = """
+exec 3<&0
+"$@" </dev/null & server=$!
+{ read -r line <&3; kill "$server"; } 2>/dev/null &
+wait "$server"
+"""
 FOREIGN_PREFIXES = ("LABEL_STUDIO_", "DJANGO_", "POSTGRE_", "HEARTEX_")
 FOREIGN_NAMES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOST", "PORT")
 
@@ -140,6 +147,8 @@ class LabelStudioServer:
         atexit.unregister(self.stop)
         if self._process is not None:
             _end_group(self._process)
+            assert self._process.stdin is not None
+            self._process.stdin.close()
             self._process = None
         if self._lock is not None:
             self._lock.close()
@@ -155,14 +164,15 @@ class LabelStudioServer:
             raise LabelStudioError(f"port {port} on {HOST} is in use: choose another")
         assert self._lock is not None
         self._url = f"http://{HOST}:{port}"
-        command = [str(executable(environment)), "start", "--no-browser", "--internal-host", HOST]
+        command = ["/bin/sh", "-c", SUPERVISE, "sh", str(executable(environment)), "start"]
+        command += ["--no-browser", "--internal-host", HOST]
         command += ["--port", str(port), "--data-dir", str(self._data), "--enable-legacy-api-token"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 env=self._variables(),
                 cwd=self._data,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -1,6 +1,9 @@
 """Our own server: its data lasts, its folder has one owner, its errors show its log."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,31 @@ def test_a_server_that_ends_early_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(LabelStudioError, match="no database today"):
         server.start()
     server.stop()
+
+
+def test_the_server_ends_with_a_killed_process(tmp_path: Path) -> None:
+    fake = tmp_path / "env" / "bin" / "label-studio"
+    fake.parent.mkdir(parents=True)
+    fake.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    fake.chmod(0o755)
+    start = "import sys; from pathlib import Path; from labelstudio.server import *; "
+    start += (
+        "LabelStudioServer(Path(sys.argv[1], 'data'), environment=Path(sys.argv[1], 'env')).start()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", start, str(tmp_path)])
+    wait_for((tmp_path / "pid").exists)
+    wait_for(lambda: (tmp_path / "pid").read_text().strip())
+    process.kill()
+    process.wait()
+    wait_for(lambda: not Path("/proc", (tmp_path / "pid").read_text().strip()).exists())
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    pytest.fail("waited for a minute")
 
 
 def test_a_taken_port_is_named(label_studio: LabelStudioServer, tmp_path: Path) -> None:
