@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from PIL import Image
@@ -77,7 +78,7 @@ def bad_manifest(tmp_path: Path) -> Path:
 
 
 def table(store: Path, name: str) -> list[dict]:
-    return DeltaTable(str(store / name)).to_pyarrow_table().to_pylist()
+    return pa.table(DeltaTable(str(store / name)).scan().read_all()).to_pylist()
 
 
 def test_bad_images_and_queries_are_recorded_and_the_rest_is_labeled(

@@ -1,9 +1,10 @@
 """The key of a unit of work follows from all that decides its result, and nothing else."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 from pipeline.records import Failure, ImageRef, Prediction, Query, task_key
-from pipeline.storage.schemas import FAILURES_SCHEMA, PREDICTIONS_SCHEMA
+from pipeline.storage.schemas import COMMITTED_AT, FAILURES_SCHEMA, PREDICTIONS_SCHEMA
 
 IMAGE = ImageRef(id="i", uri="file:///i.jpg", size=3, etag="e", group="g")
 QUERY = Query("road", "the road")
@@ -38,3 +39,9 @@ def test_parts_do_not_run_into_each_other() -> None:
 def test_the_tables_columns_are_the_records_fields() -> None:
     assert PREDICTIONS_SCHEMA.names == [field.name for field in fields(Prediction)]
     assert FAILURES_SCHEMA.names == [field.name for field in fields(Failure)]
+
+
+def test_every_column_is_described(repository: Path) -> None:
+    text = (repository / "docs/data.md").read_text(encoding="utf-8")
+    for name in {*PREDICTIONS_SCHEMA.names, *FAILURES_SCHEMA.names, COMMITTED_AT.name}:
+        assert f"`{name}`" in text

@@ -12,7 +12,7 @@ from deltalake import DeltaTable, TableFeatures
 
 from pipeline.errors import InputError, MissingError, StorageError
 from pipeline.records import Failure, Prediction
-from pipeline.storage import reading
+from pipeline.storage import delta, reading, snapshot
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.shards import write_shard
 from pipeline.storage.store import Store, open_store
@@ -85,6 +85,19 @@ def test_an_image_is_whole_even_if_its_queries_came_in_other_runs(
     wanted = [predict(image, query) for image in range(10) for query in ("bb", "a", "ccc")]
     found = list(PredictionTables(store).read_by_image(row.key for row in wanted))
     assert found == [wanted[start : start + 3] for start in range(0, 30, 3)]
+
+
+def test_files_of_many_row_groups_are_read(
+    store: Store, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta, "_ROWS_A_GROUP", 3)
+    monkeypatch.setattr(snapshot, "_LEAST_FETCHED", 100)
+    rows = [predict(number) for number in range(100)]
+    tables = PredictionTables(store)
+    tables.commit([write_shard(store, rows)])
+    asked = [row.key for row in rows[::-7]]
+    assert [found for (found,) in tables.read_by_image(asked)] == rows[::-7]
+    assert tables.count(row.key for row in rows).present == 100
 
 
 def test_an_empty_store_has_nothing_done(store: Store) -> None:
