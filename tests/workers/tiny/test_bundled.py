@@ -1,0 +1,61 @@
+"""The checkpoint in the repository: complete, small, and what its evaluation says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workers.read.checkpoint import fingerprint
+from workers.read.engine import ReadEngine
+from workers.scenes import render
+from workers.tiny.evaluate import evaluate
+from workers.tiny.recipe import SASP
+
+_BYTES = 16_000_000
+
+
+@pytest.fixture(scope="module")
+def bundled(repository: Path) -> Path:
+    return repository / "configs" / "models" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def engine(bundled: Path) -> ReadEngine:
+    return ReadEngine.load(bundled)
+
+
+def test_it_fits_and_has_every_part(bundled: Path) -> None:
+    files = [path for path in bundled.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= _BYTES
+    wanted = {"model.safetensors", "config.json", "readloop.json", "tokenizer.model"}
+    assert wanted <= {path.name for path in bundled.iterdir()}
+    assert (bundled / "clip" / "model.safetensors").is_file()
+
+
+def test_its_evaluation_is_of_these_weights(bundled: Path) -> None:
+    report = json.loads((bundled / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["model"] == fingerprint(bundled)
+    assert report["scenes"] >= 200
+    assert report["mean_iou"] >= 0.5
+    assert report["mean_iou"] > report["blind_mean_iou"] + 0.2
+
+
+def test_it_finds_what_it_is_asked_for(engine: ReadEngine) -> None:
+    report = evaluate(engine, seed=61, count=10)
+    assert report.mean_iou >= 0.4
+    assert report.present_recall >= 0.7
+
+
+def test_its_answers_come_with_points(engine: ReadEngine) -> None:
+    assert engine.model.settings.sasp == SASP
+    scene = render(62, 0)
+    query = next(query for query in scene.queries if query.present)
+    (answer,) = engine.predict(scene.image, [query.text])
+    for segment in answer.segments:
+        assert 0 < len(segment.points_xy) <= SASP.num_points
+        assert segment.mask.shape == scene.image.shape[:2]
+
+
+def test_any_text_gets_an_answer(engine: ReadEngine) -> None:
+    texts = ["the road", "ein blaues Fahrrad", "日本語 🙂", "x" * 200]
+    assert len(engine.predict(render(63, 0).image, texts)) == 4
