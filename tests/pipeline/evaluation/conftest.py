@@ -17,7 +17,7 @@ from pipeline.evaluation.samples import Mask, Sample
 from pipeline.masks import encode
 from pipeline.records import LabelTask, Prediction, Timings
 from pipeline.storage.settings import S3Settings
-from pipeline.storage.shards import write_shard
+from pipeline.storage.shards import Shard, write_shard
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
 
@@ -115,16 +115,26 @@ class Said:
 
 
 @pytest.fixture
-def scored(tmp_path: Path) -> Callable[..., list[Score]]:
+def answered(tmp_path: Path) -> Callable[..., Shard]:
+    """Write answers by query to a store as a replica would; they are not committed yet."""
+
+    def write(exam: Exam, answers: dict[str, Said]) -> Shard:
+        store = open_store(str(tmp_path / "store"), S3Settings())
+        return write_shard(store, list(_rows(exam, answers)))
+
+    return write
+
+
+@pytest.fixture
+def scored(tmp_path: Path, answered: Callable[..., Shard]) -> Callable[..., list[Score]]:
     """Store answers by query in a predictions table, read it back and score it."""
 
     def score(samples: Sequence[Sample], answers: dict[str, Said]) -> list[Score]:
         exam = Exam("set", samples)
-        store = open_store(str(tmp_path / "store"), S3Settings())
-        rows = list(_rows(exam, answers))
-        tables = PredictionTables(store)
-        tables.commit([write_shard(store, rows)])
-        return list(exam.scores(tables.read_by_image(row.key for row in rows)))
+        tables = PredictionTables(open_store(str(tmp_path / "store"), S3Settings()))
+        tables.commit([answered(exam, answers)])
+        keys = [task.key for work in exam.tasks("m1", "{}") for task in work.tasks]
+        return list(exam.scores(tables.read_by_image(keys)))
 
     return score
 
