@@ -35,5 +35,6 @@ def test_explain_draws_and_prints_numbers(
     assert -1 <= segment["spearman"] <= 1
     assert sum(segment["points"].values()) == 16
     assert segment["mask_area"] == segment["area_with_points"]
-    assert Image.open(figure).width > 3 * 640
+    with Image.open(figure) as drawn:
+        assert drawn.width > 3 * 640
     assert run(["explain", asked[0], " ", *asked[2:], "--out", str(figure)]) == 1
