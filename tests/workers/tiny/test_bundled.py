@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.read.checkpoint import fingerprint
 from workers.read.engine import ReadEngine
+from workers.read.identity import fingerprint
 from workers.scenes import render
 from workers.tiny.evaluate import evaluate
 from workers.tiny.recipe import SASP
