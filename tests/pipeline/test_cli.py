@@ -36,6 +36,7 @@ class RunFileMaker:
         self._folder = folder
 
     def __call__(self, more: str = "", model: str = "no/such/model") -> str:
+        """Write the run file and return its path."""
         path = self._folder / "run.yaml"
         path.write_text(RUN.format(store=self._folder / "store", model=model, more=more))
         return str(path)
