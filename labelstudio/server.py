@@ -31,11 +31,13 @@ POLL_SECONDS = 0.25
 PROGRESS_SECONDS = 10.0
 LOG_TAIL_LINES = 25
 # Ends the server when our end of the pipe on its input closes: also when this process is killed.
+# Asked to end, it ends after the server (the first wait is interrupted), so that its lock is free.
 SUPERVISE = """
 exec 3<&0
 "$@" </dev/null & server=$!
 { read -r line <&3; kill "$server"; } 2>/dev/null &
-wait "$server"
+trap : TERM
+wait "$server" || wait "$server"
 """
 FOREIGN_PREFIXES = ("LABEL_STUDIO_", "DJANGO_", "POSTGRE_", "HEARTEX_")
 FOREIGN_NAMES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOST", "PORT")
