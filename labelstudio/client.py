@@ -68,7 +68,7 @@ class LabelStudioClient:
             if answer.is_redirect:
                 address = answer.headers.get("location", "another address")
                 raise LabelStudioError(f"{self.url} redirects to {address}: use that address")
-            if answer.is_error or "label-studio-os-package" not in answer.json():
+            if answer.is_error or not any("label-studio" in name for name in answer.json()):
                 raise LabelStudioError(
                     f"{self.url} is not a Label Studio server (status {answer.status_code}): check "
                     "'labelstudio.url' in the run file"

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -258,13 +257,14 @@ def test_a_tool_for_every_query(page: Page, scene: Scene) -> None:
     "READLOOP_SCREENSHOT" not in os.environ,
     reason="READLOOP_SCREENSHOT names no file to save a picture of the running demo to",
 )
-def test_take_a_picture_of_the_demo(browser: Browser) -> None:
-    state: dict[str, Any] = json.loads(Path(".demo/state.json").read_text(encoding="utf-8"))
-    page = log_in(browser, state["url"], state["user"], state["password"])
+def test_take_a_picture_of_the_demo(browser: Browser, repository: Path) -> None:
+    state = json.loads((repository / ".demo" / "state.json").read_text(encoding="utf-8"))
     client = LabelStudioClient(state["url"], SecretStr(state["token"]))
-    (project,) = client.find_projects(state["project"])
-    task = next(iter(client.tasks(project.id)))
-    page.goto(f"{state['url']}/projects/{project.id}/data?task={task['id']}")
-    page.wait_for_selector("canvas")
+    tasks = client.tasks(state["project"], fields="all")
+    fullest = max(tasks, key=lambda task: len(task["predictions"][0]["result"]))
+    page = log_in(browser, state["url"], state["user"], state["password"])
+    page.set_viewport_size({"width": 1800, "height": 860})
+    page.goto(f"{state['url']}/projects/{state['project']}/data?task={fullest['id']}")
+    page.wait_for_selector(".lsf-image canvas")
     page.wait_for_timeout(5_000)
     page.screenshot(path=os.environ["READLOOP_SCREENSHOT"])
