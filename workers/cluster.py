@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ LOCAL_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
 }
 LOOPBACK = "127.0.0.1"
+KNOCK_SECONDS = 10.0
 
 
 @contextmanager
@@ -66,11 +68,19 @@ def _join(address: str) -> None:
     import ray  # noqa: PLC0415
 
     try:
+        _knock(address)
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the Ray cluster at RAY_ADDRESS={address} cannot be reached: {error}"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens at ``host:port``: Ray itself would wait for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _start_here() -> None:

@@ -1,14 +1,17 @@
 """The label run without replicas: what is open, what is skipped, what the summary says."""
 
 import io
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
+from pipeline.cli import run
 from pipeline.config import RunFile
 from pipeline.errors import StoppedError
 from pipeline.label import LabelRun
@@ -18,6 +21,9 @@ from pipeline.records import Failure, ImageTasks, Prediction
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.shards import write_shard
 from pipeline.summary import Summary
+
+if TYPE_CHECKING:
+    from tests.conftest import S3Server
 
 TasksOf = Callable[..., list[ImageTasks]]
 
@@ -127,3 +133,28 @@ def test_progress_elsewhere_than_on_a_terminal_is_plain_lines() -> None:
     progress.end()
     progress.end()
     assert stream.getvalue() == "queries labeled: 3 of 8\n"
+
+
+def test_refused_credentials_for_a_whole_source_end_the_run(
+    s3: "S3Server",
+    tmp_path: Path,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    s3.make_bucket("photos", {"a.png": b"x"})
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    run_file = tmp_path / "run.yaml"
+    content = {
+        "name": "test",
+        "store": str(tmp_path / "store"),
+        "source": {"images": "s3://photos", "queries": [{"text": "road"}]},
+        "model": str(repository / "configs" / "models" / "tiny"),
+        "s3": {"endpoint": s3.endpoint, "retries": 0},
+    }
+    run_file.write_text(json.dumps(content))
+    assert run(["label", str(run_file), "--json"]) == 1
+    captured = capfd.readouterr()
+    assert "s3://photos" in captured.err
+    assert "wrong" not in captured.err
+    assert not captured.out
