@@ -61,5 +61,8 @@ def test_a_ray_of_our_own_listens_on_loopback_only_and_keeps_our_signal_handlers
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    with pytest.raises(ConfigError, match="RAY_ADDRESS=127.0.0.1:9"), ray_session(PoolSettings()):
+    with (
+        pytest.raises(ConfigError, match=r"RAY_ADDRESS=127\.0\.0\.1:9"),
+        ray_session(PoolSettings()),
+    ):
         pass
