@@ -1,12 +1,14 @@
 """The records that cross a boundary, one frozen type each.
 
 ``sources`` make :class:`ImageTasks`, replicas turn each of their tasks into exactly one
-:class:`Prediction` or :class:`Failure`, and ``labelstudio`` shows predictions to people.
+:class:`Prediction` or :class:`Failure`, ``labelstudio`` shows predictions to people and brings
+back a :class:`Correction` for each that somebody looked at.
 The columns of the stored tables are these fields; ``docs/data.md`` lists them.
 """
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 PointLabel = Literal[1, 0, -1]
@@ -157,6 +159,75 @@ class Failure:
     reason: str
     retryable: bool
     model_version: str
+
+
+Verdict = Literal["accepted", "edited", "redrawn", "absent", "skipped", "deleted"]
+"""What a person made of a prediction.
+
+``accepted``: left as it was, be it a mask or an absence. ``edited``: its mask or points changed.
+``redrawn``: the mask shares nothing with a predicted one, or there was none. ``absent``: a
+predicted object is not there. ``skipped``: the person passed on it. ``deleted``: the annotation
+is gone.
+"""
+
+PointFate = Literal["kept", "moved", "added", "removed", "flipped"]
+Arm = Literal["shown", "blank"]
+"""Whether the person started from the prediction or from an empty image."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedPoint:
+    """A point after a person's work, in pixels of the upright image.
+
+    ``label`` is its present sign, 1 inside and 0 outside. ``from_x``, ``from_y`` is where the
+    model had put it; for an added point its own place. A removed point is where it was.
+    """
+
+    x: float
+    y: float
+    label: PointLabel
+    fate: PointFate
+    from_x: float
+    from_y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What one person says about one (image, query).
+
+    An annotation on a task with several queries is one correction a query. ``id`` is the same for
+    every revision of it and of no other; the latest ``updated_at`` counts. ``key`` is that of the
+    prediction it started from, ``model_version`` whose that was (both empty for imported masks).
+    ``present`` says whether the object is there, ``mask`` is what the person left (empty unless
+    present). ``iou`` and ``boundary_f`` compare prediction and correction, 1 where both are
+    empty. ``annotator`` names a person or an import; ``seconds`` is the work of this query, its
+    share of the annotation's.
+    """
+
+    id: str
+    key: str
+    project: int
+    task: int
+    annotation: int
+    image_id: str
+    image: str
+    etag: str
+    group: str
+    width: int
+    height: int
+    label: str
+    query: str
+    model_version: str
+    arm: Arm
+    verdict: Verdict
+    present: bool
+    mask: Rle
+    points: tuple[CorrectedPoint, ...]
+    iou: float
+    boundary_f: float
+    annotator: str
+    seconds: float
+    updated_at: datetime
 
 
 def task_key(image: ImageRef, query: Query, model_version: str, settings: str) -> str:

@@ -66,9 +66,24 @@ class FencedTable:
                     "it), then run again to go on"
                 ) from error
 
-    def snapshot(self) -> Snapshot:
-        """Return the table as this writer knows it, for reading."""
-        actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
+    @property
+    def version(self) -> int:
+        """Number of the latest commit that this writer knows."""
+        return int(self._delta.version())
+
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """Return the table as this writer knows it, or as it was at a version, for reading.
+
+        Raises:
+            StorageError: there is no such version (any more).
+        """
+        table = self._delta
+        if version is not None and version != self.version:
+            with mapped_faults(self._uri, self._store.endpoint):
+                table = DeltaTable(
+                    self._uri, version=version, storage_options=self._store.delta_options()
+                )
+        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
         files = [
             TableFile(f"{self._name}/{unquote(action['path'])}", action["size_bytes"])
             for action in reversed(actions)

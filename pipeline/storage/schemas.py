@@ -11,7 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.records import Failure, Point, Prediction, Rle, Timings
+from pipeline.records import (
+    CorrectedPoint,
+    Correction,
+    Failure,
+    Point,
+    Prediction,
+    Rle,
+    Timings,
+)
 
 _MASK = pa.struct([("height", pa.int32()), ("width", pa.int32()), ("counts", pa.string())])
 _POINT = pa.struct(
@@ -66,6 +74,46 @@ FAILURES_SCHEMA = pa.schema(
     ]
 )
 
+_CORRECTED_POINT = pa.struct(
+    [
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+        ("label", pa.int8()),
+        ("fate", pa.string()),
+        ("from_x", pa.float32()),
+        ("from_y", pa.float32()),
+    ]
+)
+
+CORRECTIONS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("key", pa.string()),
+        ("project", pa.int64()),
+        ("task", pa.int64()),
+        ("annotation", pa.int64()),
+        ("image_id", pa.string()),
+        ("image", pa.string()),
+        ("etag", pa.string()),
+        ("group", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("label", pa.string()),
+        ("query", pa.string()),
+        ("model_version", pa.string()),
+        ("arm", pa.string()),
+        ("verdict", pa.string()),
+        ("present", pa.bool_()),
+        ("mask", _MASK),
+        ("points", pa.list_(_CORRECTED_POINT)),
+        ("iou", pa.float64()),
+        ("boundary_f", pa.float64()),
+        ("annotator", pa.string()),
+        ("seconds", pa.float64()),
+        ("updated_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
 COMMITTED_AT = pa.field("committed_at", pa.timestamp("us", tz="UTC"))
 
 
@@ -77,6 +125,11 @@ def predictions_to_arrow(rows: Sequence[Prediction]) -> pa.Table:
 def failures_to_arrow(rows: Sequence[Failure]) -> pa.Table:
     """Return failures as a table of :data:`FAILURES_SCHEMA`, in their order."""
     return _to_arrow(rows, FAILURES_SCHEMA)
+
+
+def corrections_to_arrow(rows: Sequence[Correction]) -> pa.Table:
+    """Return corrections as a table of :data:`CORRECTIONS_SCHEMA`, in their order."""
+    return _to_arrow(rows, CORRECTIONS_SCHEMA)
 
 
 def predictions_from_arrow(table: pa.Table) -> Iterator[Prediction]:
@@ -95,7 +148,17 @@ def failures_from_arrow(table: pa.Table) -> Iterator[Failure]:
         yield Failure(**row)
 
 
-def _to_arrow(rows: Sequence[Prediction] | Sequence[Failure], schema: pa.Schema) -> pa.Table:
+def corrections_from_arrow(table: pa.Table) -> Iterator[Correction]:
+    """Yield the rows of a table or of what was stored (``committed_at`` is left out)."""
+    for row in table.select(CORRECTIONS_SCHEMA.names).to_pylist():
+        row["mask"] = Rle(**row["mask"])
+        row["points"] = tuple(CorrectedPoint(**point) for point in row["points"])
+        yield Correction(**row)
+
+
+def _to_arrow(
+    rows: Sequence[Prediction] | Sequence[Failure] | Sequence[Correction], schema: pa.Schema
+) -> pa.Table:
     columns = [
         pa.array([_plain(getattr(row, field.name)) for row in rows], type=field.type)
         for field in schema
@@ -104,8 +167,8 @@ def _to_arrow(rows: Sequence[Prediction] | Sequence[Failure], schema: pa.Schema)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of a record
-    if isinstance(value, Rle | Point | Timings):
+    if isinstance(value, Rle | Point | CorrectedPoint | Timings):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, tuple) and value and isinstance(value[0], Point):
+    if isinstance(value, tuple) and value and isinstance(value[0], Point | CorrectedPoint):
         return [_plain(point) for point in value]
     return value

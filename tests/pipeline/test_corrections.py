@@ -1,0 +1,88 @@
+"""The table of corrections: the latest revision counts, old versions stay, one writer."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.errors import StoppedError
+from pipeline.records import CorrectedPoint, Correction, Prediction
+from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.store import Store
+
+_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def correct(predict: Callable[[int, str], Prediction]) -> Callable[[int, int], Correction]:
+    """Return what a person says of an image at a minute."""
+
+    def make(image: int, minute: int) -> Correction:
+        row = predict(image, "road")
+        return Correction(
+            id=f"annotation {image}",
+            key=row.key,
+            project=1,
+            task=10 + image,
+            annotation=100 + image,
+            image_id=row.image_id,
+            image=row.image,
+            etag=row.etag,
+            group=row.group,
+            width=row.width,
+            height=row.height,
+            label=row.label,
+            query=row.query,
+            model_version=row.model_version,
+            arm="shown",
+            verdict="edited",
+            present=True,
+            mask=row.mask,
+            points=(CorrectedPoint(1.5, 2.5, 1, "moved", 3.0, 4.0),),
+            iou=0.5,
+            boundary_f=0.25,
+            annotator="7",
+            seconds=12.5,
+            updated_at=_BEGIN + timedelta(minutes=minute),
+        )
+
+    return make
+
+
+def test_rows_come_back_as_they_were(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    rows = [correct(1, 1), correct(2, 1)]
+    assert CorrectionTable(store).append(rows) == 2
+    assert list(CorrectionTable(store).latest()) == rows
+
+
+def test_the_latest_revision_counts_and_is_taken_once(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    later = replace(correct(1, 2), verdict="skipped")
+    assert table.append([correct(1, 1), later]) == 1
+    assert table.append([later, correct(1, 1)]) == 0
+    assert list(table.latest()) == [later]
+
+
+def test_an_old_version_stays_as_it_was(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    table.append([correct(1, 1)])
+    frozen = table.version
+    table.append([correct(1, 2), correct(2, 2)])
+    assert list(CorrectionTable(store).latest(frozen)) == [correct(1, 1)]
+    assert len(list(table.latest())) == 2
+
+
+def test_a_second_writer_is_noticed(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    first, second = CorrectionTable(store), CorrectionTable(store)
+    first.append([correct(1, 1)])
+    with pytest.raises(StoppedError, match="another run"):
+        second.append([correct(2, 1)])
