@@ -170,6 +170,7 @@ predicted object is not there. ``skipped``: the person passed on it. ``deleted``
 is gone.
 """
 
+Choice = Literal["present", "absent", "wrong", ""]
 PointFate = Literal["kept", "moved", "added", "removed", "flipped"]
 Arm = Literal["shown", "blank"]
 """Whether the person started from the prediction or from an empty image."""
@@ -201,7 +202,8 @@ class Correction:
     ``present`` says whether the object is there, ``mask`` is what the person left (empty unless
     present). ``iou`` and ``boundary_f`` compare prediction and correction, 1 where both are
     empty. ``annotator`` names a person or an import; ``seconds`` is the work of this query, its
-    share of the annotation's.
+    share of the annotation's. ``choice`` is what the person chose in the query's verdict control:
+    "wrong" is a mask that nobody repaired, empty is no choice at all.
     """
 
     id: str
@@ -228,6 +230,7 @@ class Correction:
     annotator: str
     seconds: float
     updated_at: datetime
+    choice: Choice = ""
 
 
 def task_key(image: ImageRef, query: Query, model_version: str, settings: str) -> str:

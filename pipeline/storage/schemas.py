@@ -111,6 +111,7 @@ CORRECTIONS_SCHEMA = pa.schema(
         ("annotator", pa.string()),
         ("seconds", pa.float64()),
         ("updated_at", pa.timestamp("us", tz="UTC")),
+        ("choice", pa.string()),
     ]
 )
 
