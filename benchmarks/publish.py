@@ -100,7 +100,7 @@ def time_sdk(server: LabelStudioServer, image: str, count: int) -> float:
         began = time.perf_counter()
         for task in tasks:
             made = sdk.tasks.create(project=project, data=task.data(image))
-            sdk.predictions.create(task=made.id, **task.prediction())
+            sdk.predictions.create(task=made.id, **task.predictions()[0])
         return time.perf_counter() - began
 
 

@@ -6,7 +6,7 @@ requests open a connection each, which is faster than keep-alive on Label Studio
 
 import ipaddress
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -76,11 +76,11 @@ class LabelStudioClient:
         with self._calling("log in"):
             self._send("GET", "/api/current-user/whoami").raise_for_status()
 
-    def find_projects(self, title: str) -> list[Project]:
-        """Return the projects with exactly that title, oldest first."""
+    def find_projects(self, title: str, is_meant: Callable[[str], bool]) -> list[Project]:
+        """Return the projects whose title holds ``title`` and ``is_meant``, oldest first."""
         with self._calling("list projects"):
             listed: Any = self._sdk.projects.list(title=title, include="id,title", ordering="id")
-            return [self.project(found.id) for found in listed if found.title == title]
+            return [self.project(found.id) for found in listed if is_meant(found.title)]
 
     def project(self, project: int) -> Project:
         """Return a project by its number."""

@@ -7,7 +7,6 @@ keys, so the same prediction always makes the same regions.
 
 import hashlib
 import json
-import math
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +20,15 @@ from numpy.typing import NDArray
 from labelstudio import brush
 from labelstudio.interface import IMAGE, MASK, POINTS, negative, positive, slug, verdict
 from labelstudio.settings import LabelStudioSettings
+from labelstudio.showing import Showing, unit
 from labelstudio.spread import shown_points
 from pipeline import masks
-from pipeline.records import Prediction
+from pipeline.records import Arm, Prediction
 
 Json = dict[str, Any]
 
 COARSEST = 16
+SHOWING = Showing()
 _POINT_WIDTH = 0.8
 _DATA_BYTES = 600
 
@@ -53,6 +54,7 @@ class TaskPayload:
 
     ``key`` is the task's identity, whatever the model version; ``digest`` is
     :func:`image_digest` of all predictions of its image, which has ``siblings`` tasks in all.
+    ``score`` and ``arm`` are what a :class:`labelstudio.showing.Showing` says about it.
     """
 
     key: str
@@ -60,6 +62,8 @@ class TaskPayload:
     digest: str
     siblings: int
     parts: tuple[Regions, ...]
+    score: float
+    arm: Arm
 
     @property
     def model_version(self) -> str:
@@ -72,7 +76,10 @@ class TaskPayload:
         return tuple(part.prediction.key for part in self.parts)
 
     def data(self, address: str) -> Json:
-        """Return the task's data for an image that the browser finds at ``address``."""
+        """Return the task's data for an image that the browser finds at ``address``.
+
+        It is the same for every version of the model.
+        """
         rows = [part.prediction for part in self.parts]
         return {
             IMAGE: address,
@@ -80,24 +87,26 @@ class TaskPayload:
             "name": unquote(posixpath.basename(self.image)),
             "queries": "\n".join(f"{row.label}: {row.query}" for row in rows),
             "texts": {slug(row.label): row.query for row in rows},
-            "predictions": {slug(row.label): row.key for row in rows},
+            "arm": self.arm,
         }
 
-    def prediction(self) -> Json:
-        """Return the prediction with the regions of all queries."""
-        return {
-            "model_version": self.model_version,
-            "score": score([part.prediction for part in self.parts]),
-            "result": [region for part in self.parts for region in part.regions],
-        }
+    def predictions(self) -> list[Json]:
+        """Return the prediction with the regions of all queries; none if they are withheld."""
+        if self.arm == "blank":
+            return []
+        regions = [region for part in self.parts for region in part.regions]
+        return [{"model_version": self.model_version, "score": self.score, "result": regions}]
 
     def body(self, address: str) -> bytes:
         """Return the JSON of the task with its prediction."""
-        return _dump({"data": self.data(address), "predictions": [self.prediction()]})
+        return _dump({"data": self.data(address), "predictions": self.predictions()})
 
 
 def tasks_of(
-    predictions: Sequence[Prediction], run: str, settings: LabelStudioSettings
+    predictions: Sequence[Prediction],
+    run: str,
+    settings: LabelStudioSettings,
+    showing: Showing = SHOWING,
 ) -> list[TaskPayload]:
     """Return an image's tasks: one, or more where limits or a label used twice ask for it.
 
@@ -108,6 +117,7 @@ def tasks_of(
         predictions: all predictions of one image, of one model version; not empty.
         run: name of the run, part of the tasks' identity.
         settings: limits on queries, bytes and points.
+        showing: who sees them, and in which order.
     """
     assert len({(row.image_id, row.model_version) for row in predictions}) == 1
     groups: list[list[Regions]] = []
@@ -122,9 +132,11 @@ def tasks_of(
         TaskPayload(
             key=task_key(run, predictions[0].image_id, number),
             image=predictions[0].image,
-            digest=image_digest(predictions),
+            digest=image_digest(predictions, showing),
             siblings=len(groups),
             parts=tuple(group),
+            score=unit(showing.score([part.prediction for part in group])),
+            arm=showing.arm(predictions),
         )
         for number, group in enumerate(groups)
     ]
@@ -135,9 +147,10 @@ def task_key(run: str, image_id: str, number: int) -> str:
     return _hash(run, image_id, str(number))
 
 
-def image_digest(predictions: Sequence[Prediction]) -> str:
+def image_digest(predictions: Sequence[Prediction], showing: Showing = SHOWING) -> str:
     """Return what changes when an image's tasks have to show something else."""
-    return _hash(*(row.key for row in predictions))
+    decided = (showing.arm(predictions), showing.name)
+    return _hash(*(row.key for row in predictions), *decided)
 
 
 def regions_of(row: Prediction, settings: LabelStudioSettings) -> Regions:
@@ -172,14 +185,13 @@ def coarse(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return large.astype(np.bool_)
 
 
-def score(rows: Sequence[Prediction]) -> float:
-    """Return how sure the model is of its least sure query, 0 to 1; annotators can sort by it."""
-    return min(_unit(row.predicted_iou if row.present else 1 - row.seg_probability) for row in rows)
-
-
 def region_id(key: str, part: str) -> str:
-    """Return the id of a part (``mask``, ``verdict`` or ``point 3``) of a prediction."""
-    return _hash(key, part)[:16]
+    """Return the id of a part (``mask``, ``verdict`` or ``point 3``) of a prediction.
+
+    A verdict's is the prediction's key itself: every query has one, so a task and what people
+    make of it say which rows of the table they are about.
+    """
+    return key if part == "verdict" else _hash(key, part)[:16]
 
 
 def _has_room(group: list[Regions], part: Regions, settings: LabelStudioSettings) -> bool:
@@ -195,7 +207,7 @@ def _has_room(group: list[Regions], part: Regions, settings: LabelStudioSettings
 def _mask(row: Prediction, mask: NDArray[np.bool_], coarseness: int) -> Json:
     region = _region(row, "mask", "brushlabels", MASK) | {
         "value": {"format": "rle", "rle": brush.encode(mask), "brushlabels": [row.label]},
-        "score": _unit(row.predicted_iou),
+        "score": unit(row.predicted_iou),
     }
     if coarseness > 1:
         region["meta"] = {"text": [f"shown in squares of {coarseness} pixels"]}
@@ -214,7 +226,7 @@ def _points(row: Prediction, settings: LabelStudioSettings) -> list[Json]:
             "keypointlabels": [name],
         }
         region = _region(row, f"point {place}", "keypointlabels", POINTS)
-        parent = {"parentID": region_id(row.key, "mask"), "score": _unit(point.similarity)}
+        parent = {"parentID": region_id(row.key, "mask"), "score": unit(point.similarity)}
         regions.append(region | {"value": value} | parent)
     return regions
 
@@ -240,13 +252,9 @@ def _percent(pixels: float, side: int) -> float:
     return min(max(100 * pixels / side, 0.0), 100.0)
 
 
-def _unit(value: float) -> float:
-    return min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
-
-
 def _size(row: Prediction, regions: Sequence[Mapping[str, Any]]) -> int:
     """Return the bytes that a prediction adds to a task: its regions and its part of the data."""
-    names = [row.query] * 2 + [row.label] * 3 + [row.key]
+    names = [row.query] * 2 + [row.label] * 3
     return len(_dump([*regions, *names]))
 
 

@@ -13,9 +13,10 @@ from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.ledger import Ledger
-from labelstudio.payload import image_digest, task_key, tasks_of
+from labelstudio.payload import SHOWING, image_digest, task_key, tasks_of
 from labelstudio.projects import open_project
 from labelstudio.settings import LabelStudioSettings
+from labelstudio.showing import Showing
 from labelstudio.writer import Writer
 from pipeline.records import Prediction
 from pipeline.storage.settings import S3Settings
@@ -53,6 +54,7 @@ def publish(
     s3: S3Settings,
     labels: Sequence[str],
     progress: Callable[[int], None],
+    showing: Showing = SHOWING,
 ) -> PublishSummary:
     """Make Label Studio hold the tasks of ``images``.
 
@@ -66,6 +68,7 @@ def publish(
         labels: every label of the run, in the order to show them in.
         progress: called with how many more tasks are as they should be, between two batches;
             what it raises ends the publishing in good order.
+        showing: who sees them, and in which order.
 
     Raises:
         LabelStudioError: the server is down, refuses, cannot show the images, or holds another
@@ -85,11 +88,11 @@ def publish(
     with Writer(client, project, ledger, settings=settings, s3=s3, progress=progress) as writer:
         for predictions in images:
             version = predictions[0].model_version
-            if shown := _shown(ledger, run, predictions):
+            if shown := _shown(ledger, run, predictions, showing):
                 existing += shown
                 progress(shown)
                 continue
-            for task in tasks_of(predictions, run, settings):
+            for task in tasks_of(predictions, run, settings, showing):
                 writer.add(task)
         writer.send()
     if version != project.model_version:
@@ -105,9 +108,9 @@ def publish(
     )
 
 
-def _shown(ledger: Ledger, run: str, predictions: Sequence[Prediction]) -> int:
+def _shown(ledger: Ledger, run: str, predictions: Sequence[Prediction], showing: Showing) -> int:
     """Return how many tasks show exactly these predictions; 0 if any of them is missing."""
-    digest = image_digest(predictions)
+    digest = image_digest(predictions, showing)
     first = ledger.entry(task_key(run, predictions[0].image_id, 0))
     if first is None:
         return 0

@@ -4,7 +4,7 @@ Nothing here looks at what was sent: the tasks are what the server's API answers
 decoded from it and compared with the table's, pixel by pixel.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from labelstudio import brush
-from labelstudio.interface import IMAGE, negative, positive, slug, verdict
+from labelstudio.interface import IMAGE, negative, positive, verdict
+from labelstudio.payload import region_id, task_key
 from pipeline import masks
 from pipeline.records import Prediction
 
@@ -35,26 +36,38 @@ class Verification:
 
 
 def verify(
-    predictions: Sequence[Prediction], tasks: Sequence[Mapping[str, Any]], points_per_sign: int
+    predictions: Sequence[Prediction],
+    tasks: Sequence[Mapping[str, Any]],
+    points_per_sign: int,
+    run: str,
 ) -> Verification:
-    """Compare predictions with ``tasks``, the project's tasks as the API returns them in full.
+    """Compare predictions with ``tasks``, those of a run's projects as the API returns them in full.
 
-    Every prediction must stand on exactly one task: its verdict as predicted and, when present,
-    a mask equal to the table's at full resolution, with at most ``points_per_sign`` of the table's
-    points of each sign as its children. Nothing else may stand there, unless another version of
-    the model said it.
+    Every prediction must stand on exactly one task of its image: its verdict as predicted and, when
+    present, a mask equal to the table's at full resolution, with at most ``points_per_sign`` of the
+    table's points of each sign as its children. Nothing else may stand there, unless another
+    version of the model said it. Tasks of the ``blank`` arm must show nothing.
     """
     versions = frozenset(prediction.model_version for prediction in predictions)
     contents = [(task, _regions(task, versions)) for task in tasks]
-    placed, differences = _place(contents)
+    placed, differences = _place(contents, predictions)
+    blank = {task["id"] for task in tasks if task["data"].get("arm") == "blank"}
+    homes = _homes(predictions, tasks, run)
     for prediction in predictions:
         where = f"{prediction.image} {prediction.label!r}"
-        found = placed.pop(prediction.key, None)
-        problems = ["is on no task"] if found is None else _problems(prediction, found)
-        if found is not None and prediction.present:
-            problems += _point_problems(prediction, found, points_per_sign)
+        stands = placed.get(prediction.key, {})
+        withheld = bool(blank & homes[prediction.image_id]) and not stands
+        problems = [] if withheld else _standing_problems(stands, homes[prediction.image_id])
+        for found in stands.values():
+            problems += _problems(prediction, found)
+            if prediction.present:
+                problems += _point_problems(prediction, found, points_per_sign)
         differences += [f"{where}: {problem}" for problem in problems]
-    differences += [f"the table does not ask for {key}" for key in placed]
+    differences += [
+        f"task {task['id']} is to be blank but shows {len(regions)} regions"
+        for task, regions in contents
+        if task["id"] in blank and regions
+    ]
     kinds = Counter(_kind(region) for _, regions in contents for region in regions)
     return Verification(
         images=len({task["data"][IMAGE] for task in tasks}),
@@ -66,22 +79,48 @@ def verify(
     )
 
 
+def _homes(
+    predictions: Sequence[Prediction], tasks: Sequence[Mapping[str, Any]], run: str
+) -> dict[str, set[int]]:
+    """Return, for each image, the numbers of its tasks."""
+    numbers = {task["data"]["key"]: int(task["id"]) for task in tasks}
+    counts = Counter(prediction.image_id for prediction in predictions)
+    keys = {
+        image: [task_key(run, image, number) for number in range(count)]
+        for image, count in counts.items()
+    }
+    return {
+        image: {numbers[key] for key in group if key in numbers} for image, group in keys.items()
+    }
+
+
 def _place(
     contents: Sequence[tuple[Mapping[str, Any], Sequence[Region]]],
-) -> tuple[dict[str, list[Region]], list[str]]:
-    """Sort the tasks' regions by the keys of their predictions; say what cannot be sorted."""
-    placed: dict[str, list[Region]] = {}
+    predictions: Sequence[Prediction],
+) -> tuple[dict[str, dict[int, list[Region]]], list[str]]:
+    """Sort regions by their predictions' keys, then by task; say what cannot be sorted."""
+    owners = {
+        region_id(row.key, part): row.key for row in predictions for part in ("verdict", "mask")
+    }
+    placed: dict[str, dict[int, list[Region]]] = defaultdict(lambda: defaultdict(list))
     differences = []
     for task, regions in contents:
-        keys = task["data"]["predictions"]
-        for name, key in keys.items():
-            if key in placed:
-                differences.append(f"task {task['id']}: {key} stands on another task too")
-            placed[key] = [region for region in regions if _speaks_of(region, name, regions)]
-        extra = len(regions) - sum(len(placed[key]) for key in keys.values())
-        if extra:
-            differences.append(f"task {task['id']}: {extra} regions belong to none of its queries")
+        for region in regions:
+            owner = owners.get(region["parentID"] if "parentID" in region else region["id"])
+            if owner is None:
+                what = f"{_kind(region)} {region['id']}"
+                differences.append(f"task {task['id']}: the table does not ask for {what}")
+            else:
+                placed[owner][task["id"]].append(region)
     return placed, differences
+
+
+def _standing_problems(stands: Mapping[int, object], homes: set[int]) -> list[str]:
+    """Say whether a prediction is on no task, several, or another image's."""
+    if not stands:
+        return ["is on no task"]
+    problems = [f"is on task {task}, another image's" for task in stands if task not in homes]
+    return problems + (["stands on another task too"] if len(stands) > 1 else [])
 
 
 def _regions(task: Mapping[str, Any], versions: frozenset[str]) -> list[Region]:
@@ -101,16 +140,6 @@ def _name(region: Region) -> str:
     """Return the one label or choice of a region."""
     (name,) = region["value"][region["type"]]
     return str(name)
-
-
-def _speaks_of(region: Region, query: str, regions: Sequence[Region]) -> bool:
-    """Return whether a region belongs to the query with that slug; points do by their mask."""
-    if region["type"] == "choices":
-        return bool(region["from_name"] == f"verdict_{query}")
-    if region["type"] == "brushlabels":
-        return slug(_name(region)) == query
-    parents = [other for other in regions if other["id"] == region.get("parentID")]
-    return any(_speaks_of(parent, query, regions) for parent in parents)
 
 
 def _problems(prediction: Prediction, found: Sequence[Region]) -> list[str]:

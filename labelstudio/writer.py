@@ -132,16 +132,16 @@ class Writer:
 
     def _update(self, task: TaskPayload, number: int, address: str) -> None:
         """Show other predictions on a task; those of other model versions stay."""
-        wanted = task.prediction()
-        ids = {region["id"] for region in wanted["result"]}
         self._client.update_data(number, task.data(address))
-        present = False
+        wanted = task.predictions()
+        ids = {region["id"] for shown in wanted for region in shown["result"]}
+        present = not wanted
         for old in self._client.predictions(number):
             if {region.get("id") for region in old["result"]} == ids:
                 present = True
             elif old["model_version"] == task.model_version:
                 self._client.delete_prediction(old["id"])
         if not present:
-            self._client.add_prediction(number, wanted)
+            self._client.add_prediction(number, wanted[0])
         self._made.append(Note(task, number))
         self.updated += 1

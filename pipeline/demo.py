@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.errors import TOKEN_VARIABLE
+from labelstudio.projects import run_projects
 from labelstudio.server import LabelStudioServer
 from labelstudio.verify import Verification, verify
 from pipeline.config import load_run_file
@@ -90,15 +91,16 @@ def _write_run_file(url: str) -> Path:
 
 
 def _verify(labeling: LabelRun) -> tuple[Verification, int]:
-    """Read the project back; return what was found and the project's number."""
+    """Read the projects back; return what was found and the first one's number."""
     settings = labeling.run.labelstudio
     assert settings is not None
     client = LabelStudioClient(settings.url, SecretStr(os.environ[TOKEN_VARIABLE]))
-    (project,) = client.find_projects(settings.project)
+    projects = run_projects(client, settings)
     images = labeling.tables.read_by_image(labeling.plan.keys)
     predictions = [prediction for image in images for prediction in image]
-    tasks = list(client.tasks(project.id, fields="all"))
-    return verify(predictions, tasks, settings.points_per_sign), project.id
+    tasks = [task for part in projects for task in client.tasks(part.id, fields="all")]
+    name = labeling.run.name
+    return verify(predictions, tasks, settings.points_per_sign, name), projects[0].id
 
 
 def _write_state(server: LabelStudioServer, project: int, run: Path) -> None:

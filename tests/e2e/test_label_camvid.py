@@ -9,6 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
+from labelstudio.projects import run_projects
+from labelstudio.settings import LabelStudioSettings
 from labelstudio.verify import verify
 from pipeline.records import Prediction
 from pipeline.storage.settings import S3Settings
@@ -56,8 +58,10 @@ def check(
         rows = read_table(store)
         assert len({row.key for row in rows}) == len(rows) == UNITS
         client = LabelStudioClient(label_studio.url, SecretStr(label_studio.token))
-        (project,) = client.find_projects(title)
-        found = verify(rows, list(client.tasks(project.id, fields="all")), points_per_sign=4)
+        settings = LabelStudioSettings(url=label_studio.url, project=title)
+        projects = run_projects(client, settings)
+        tasks = [task for part in projects for task in client.tasks(part.id, fields="all")]
+        found = verify(rows, tasks, points_per_sign=4, run="test")
         assert found.differences == ()
         assert (found.images, found.masks) == (101, done.result["present"])
         assert found.absent == done.result["absent"]

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient, Project
+from labelstudio.projects import run_projects
 from labelstudio.publish import PublishSummary, publish
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
@@ -140,12 +141,17 @@ class Street:
 
     def project(self) -> Project:
         """Return the one project with the test's title."""
-        (project,) = self.client.find_projects(self.settings.project)
+        (project,) = self.projects()
         return project
 
+    def projects(self) -> list[Project]:
+        """Return the projects that the run has been split into."""
+        return run_projects(self.client, self.settings)
+
     def tasks(self) -> list[dict[str, Any]]:
-        """Read the project back in full."""
-        return list(self.client.tasks(self.project().id, fields="all"))
+        """Read the projects back in full."""
+        parts = self.projects()
+        return [task for part in parts for task in self.client.tasks(part.id, fields="all")]
 
     def sdk(self) -> LabelStudio:
         """Return the SDK, for what only people do."""

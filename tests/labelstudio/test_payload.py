@@ -11,8 +11,9 @@ import pytest
 from labelstudio import brush
 from labelstudio.check import check_task
 from labelstudio.interface import expected_controls
-from labelstudio.payload import TaskPayload, coarse, regions_of, score, tasks_of
+from labelstudio.payload import TaskPayload, coarse, image_digest, regions_of, tasks_of
 from labelstudio.settings import LabelStudioSettings
+from labelstudio.showing import Showing
 from pipeline import masks
 from pipeline.errors import LabelStudioError
 from pipeline.records import Point, Prediction
@@ -108,10 +109,28 @@ def test_coarse_masks_keep_their_size_and_most_of_each_square() -> None:
 
 def test_the_score_is_the_least_sure_querys(prediction: Make) -> None:
     sure, unsure = prediction(predicted_iou=0.9), prediction("sky", predicted_iou=0.4)
-    assert score([sure, unsure]) == pytest.approx(0.4)
-    assert score([prediction(present=False, seg_probability=0.9)]) == pytest.approx(0.1)
-    assert score([prediction(predicted_iou=float("nan"))]) == 0
+    assert tasks(sure, unsure)[0].score == pytest.approx(0.4)
+    assert tasks(prediction(present=False, seg_probability=0.9))[0].score == pytest.approx(0.1)
+    assert tasks(prediction(predicted_iou=float("nan")))[0].score == 0
     assert json.loads(tasks(sure, unsure)[0].body("/x"))["predictions"][0]["score"] == 0.4
+
+
+def test_a_showing_decides_score_and_arm(prediction: Make) -> None:
+    row = prediction()
+    chosen = Showing(score=lambda rows: 7.0 * len(rows), arm=lambda _: "blank", name="second")
+    (task,) = tasks_of([row], "street", SETTINGS, chosen)
+    body = json.loads(task.body("/x"))
+    assert (task.score, body["data"]["arm"], body["predictions"]) == (1.0, "blank", [])
+    (plain,) = tasks(row)
+    assert plain.data("/x")["arm"] == "shown"
+    assert len({task.digest, plain.digest, image_digest([row], Showing(name="second"))}) == 3
+
+
+def test_a_task_says_which_rows_of_the_table_it_shows(prediction: Make) -> None:
+    rows = [prediction("road"), prediction("sky", present=False)]
+    (shown,) = tasks(*rows)[0].predictions()
+    verdicts = {r["from_name"]: r["id"] for r in shown["result"] if r["type"] == "choices"}
+    assert verdicts == {"verdict_road": rows[0].key, "verdict_sky": rows[1].key}
 
 
 def test_a_good_task_passes_the_check(prediction: Make) -> None:

@@ -76,6 +76,16 @@ def test_two_projects_of_one_title_are_refused(street: Any) -> None:
         open_with(street, "road")
 
 
+def test_the_parts_of_a_run_are_found_in_order(street: Any) -> None:
+    title = street.settings.project
+    for name in (f"{title} 10", f"{title} 2", f"{title} 02", f"{title} two", f"a {title}", title):
+        street.client.create_project(name, build(["road"]))
+    found = [project.title for project in street.projects()]
+    assert found == [title, f"{title} 2", f"{title} 10"]
+    assert open_project(street.client, title, ["road"], part=2).title == f"{title} 2"
+    assert open_project(street.client, title, ["road"], part=3).title == f"{title} 3"
+
+
 @pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
 def test_a_personal_access_token_works_too(street: Any) -> None:
     token = street.sdk().tokens.create().token

@@ -37,7 +37,9 @@ def images_of(prediction: Make, count: int, **changes: Any) -> list[list[Predict
 def test_what_arrives_is_what_the_table_says(street: Any, prediction: Make) -> None:
     images = images_of(prediction, 3)
     summary = street.publish(images)
-    found = verify([row for image in images for row in image], street.tasks(), points_per_sign=4)
+    found = verify(
+        [row for image in images for row in image], street.tasks(), points_per_sign=4, run="street"
+    )
     assert found.differences == ()
     assert (summary.created, found.tasks, found.masks, found.points) == (3, 3, 3, 24)
     assert found.absent == 3
@@ -78,7 +80,9 @@ def test_killed_anywhere_nothing_is_doubled_or_lost(
             street.publish(images, settings=small)
     monkeypatch.setattr("labelstudio.publish.SETTLE_SECONDS", 0)
     street.publish(images, settings=small)
-    found = verify([row for image in images for row in image], street.tasks(), points_per_sign=4)
+    found = verify(
+        [row for image in images for row in image], street.tasks(), points_per_sign=4, run="street"
+    )
     assert (found.tasks, found.differences) == (5, ())
 
 
@@ -153,7 +157,7 @@ def test_a_changed_query_replaces_its_prediction(street: Any, prediction: Make) 
     assert street.publish([changed]).updated == 1
     (task,) = street.tasks()
     assert task["data"]["texts"]["road"] == "the wet road"
-    assert verify(changed, [task], points_per_sign=4).differences == ()
+    assert verify(changed, [task], points_per_sign=4, run="street").differences == ()
 
 
 def test_deleted_tasks_are_made_again(street: Any, prediction: Make) -> None:

@@ -10,6 +10,7 @@ import pytest
 from labelstudio import brush
 from labelstudio.payload import tasks_of
 from labelstudio.settings import LabelStudioSettings
+from labelstudio.showing import Showing
 from labelstudio.verify import verify
 from pipeline.records import Prediction
 
@@ -51,7 +52,9 @@ def _flip_mask(tasks: Tasks) -> None:
 
 CHANGES: dict[str, tuple[Change, str]] = {
     "no task": (lambda tasks: tasks.clear(), "is on no task"),
-    "twice": (lambda tasks: tasks.append(copy.deepcopy(tasks[0])), "another task too"),
+    "twice": (lambda tasks: tasks.append({**copy.deepcopy(tasks[0]), "id": 9}), "another task too"),
+    "another image": (lambda tasks: tasks[0]["data"].update(key="other"), "another image's"),
+    "blank": (lambda tasks: tasks[0]["data"].update(arm="blank"), "to be blank but shows"),
     "no mask": (lambda tasks: _result(tasks).remove(_first(tasks, "brushlabels")), "0 masks"),
     "one pixel": (_flip_mask, "in 1 pixels"),
     "other verdict": (
@@ -68,7 +71,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "orphan": (
         lambda tasks: _first(tasks, "keypointlabels").update(parentID="x"),
-        "belong to none of its queries",
+        "does not ask for keypointlabels",
     ),
     "other size": (
         lambda tasks: _first(tasks, "choices").update(original_width=1),
@@ -78,7 +81,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 def test_equal_contents_have_no_differences(rows: list[Prediction], tasks: Tasks) -> None:
-    found = verify(rows, tasks, SETTINGS.points_per_sign)
+    found = verify(rows, tasks, SETTINGS.points_per_sign, "street")
     assert found.differences == ()
     assert (found.images, found.tasks, found.masks, found.absent) == (1, 1, 1, 1)
     assert found.points == sum(region["type"] == "keypointlabels" for region in _result(tasks))
@@ -88,13 +91,13 @@ def test_equal_contents_have_no_differences(rows: list[Prediction], tasks: Tasks
 def test_a_difference_is_named(rows: list[Prediction], tasks: Tasks, name: str) -> None:
     change, message = CHANGES[name]
     change(tasks)
-    assert message in "\n".join(verify(rows, tasks, SETTINGS.points_per_sign).differences)
+    assert message in "\n".join(verify(rows, tasks, SETTINGS.points_per_sign, "street").differences)
 
 
 def test_a_task_that_the_table_does_not_ask_for_is_a_difference(
     rows: list[Prediction], tasks: Tasks
 ) -> None:
-    assert "does not ask for" in "\n".join(verify(rows[:1], tasks, 4).differences)
+    assert "does not ask for" in "\n".join(verify(rows[:1], tasks, 4, "street").differences)
 
 
 def test_what_another_model_version_said_is_left_alone(
@@ -102,4 +105,13 @@ def test_what_another_model_version_said_is_left_alone(
 ) -> None:
     older = {**copy.deepcopy(tasks[0]["predictions"][0]), "model_version": "older"}
     tasks[0]["predictions"].append(older)
-    assert verify(rows, tasks, SETTINGS.points_per_sign).differences == ()
+    assert verify(rows, tasks, SETTINGS.points_per_sign, "street").differences == ()
+
+
+def test_what_is_withheld_from_a_blank_task_is_no_difference(rows: list[Prediction]) -> None:
+    blank = Showing(arm=lambda _: "blank")
+    bodies = [json.loads(task.body("/a.png")) for task in tasks_of(rows, "street", SETTINGS, blank)]
+    tasks = [{"id": number, **body} for number, body in enumerate(bodies)]
+    assert [task["predictions"] for task in tasks] == [[]]
+    assert verify(rows, tasks, 4, "street").differences == ()
+    assert verify(rows, [], 4, "street").differences
