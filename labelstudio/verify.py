@@ -41,7 +41,7 @@ def verify(
     points_per_sign: int,
     run: str,
 ) -> Verification:
-    """Compare predictions with ``tasks``, those of a run's projects as the API returns them in full.
+    """Compare predictions with ``tasks``, a run's tasks as the API returns them in full.
 
     Every prediction must stand on exactly one task of its image: its verdict as predicted and, when
     present, a mask equal to the table's at full resolution, with at most ``points_per_sign`` of the
