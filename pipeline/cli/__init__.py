@@ -140,6 +140,8 @@ def conformance(
 ) -> int:
     """Compare this program's numbers with recorded ones; ends with 1 if one is out of bounds.
 
+    So does a listed case that was not run, of an unknown kind too.
+
     --json prints one object: cases, each with name, kind, array, max_abs, tolerance, ok.
     """
     from workers.read.conformance import report, run_conformance, table  # noqa: PLC0415

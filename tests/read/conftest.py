@@ -68,6 +68,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def write_tokenizer() -> Callable[[Path], tuple[int, list[int]]]:
+    """Write a tokenizer's files; returns the last token of every prompt, and ``[SEG]`` and end."""
+
+    def write(folder: Path) -> tuple[int, list[int]]:
+        _write_tokenizer(folder)
+        return _colon(), [SEG, EOS]
+
+    return write
+
+
+@pytest.fixture
 def model(tiny_folder: Path) -> ReadModel:
     """The random checkpoint, loaded anew for each test."""
     return load_model(tiny_folder)

@@ -140,7 +140,46 @@ def test_a_listed_file_that_no_case_tells_about_is_a_failure(recorded: Path) -> 
     assert result.array.startswith("(not run: ")
 
 
-def test_a_missing_recording_is_a_failure_and_an_unknown_kind_is_told(recorded: Path) -> None:
+def test_a_kind_that_nobody_knows_is_a_failure(recorded: Path) -> None:
+    files = {"other.npz": {"kind": "other"}, "bare.npz": {}}
+    rewrite(recorded, files=files, cases=[], train=[], sasp=[], val=[], more=[{"case": "x"}])
+    results = run_conformance(recorded)
+    assert {(result.name, result.kind) for result in results} == {
+        ("other.npz", "other"),
+        ("bare.npz", "none"),
+        ("more", "more"),
+    }
+    assert not any(result.ok for result in results)
+
+
+def test_what_the_original_could_not_train_trains(recorded: Path) -> None:
+    cases = json.loads((recorded / "manifest.json").read_text())["train"]
+    names = ["t2_mixed_misaligned", "t5_two_seg_row"]
+    rewrite(recorded, train=[case for case in cases if case["case"] in names], files={})
+    results = run_conformance(recorded, ["train"])
+    assert [result for result in results if not result.ok] == []
+    assert {result.name for result in results} == set(names)
+    assert "weights without gradient" in {result.array for result in results}
+    assert "loss_ce_loss" in {result.array for result in results}
+
+
+def test_every_form_of_the_weights_is_the_same_and_a_change_is_seen(
+    goldens: Path, recorded: Path
+) -> None:
+    (recorded / "clip_full").symlink_to(goldens / "clip_full")
+    keys = json.loads((goldens / "checkpoint_keys.json").read_text())
+    (recorded / "checkpoint_keys.json").write_text(json.dumps(keys))
+    same = run_conformance(recorded, ["checkpoint"])
+    assert [(result.name, result.ok) for result in same] == [
+        ("checkpoint_keys.json", True),
+        ("clip_full", True),
+    ]
+    keys["lm_head.weight"][0][0] += 1
+    (recorded / "checkpoint_keys.json").write_text(json.dumps(keys))
+    assert run_conformance(recorded, ["checkpoint"])[0].max_abs == 1
+
+
+def test_a_missing_recording_is_a_failure_and_a_kind_left_out_is_told(recorded: Path) -> None:
     told: list[str] = []
     file = {"kind": "preprocess", "image": "images/land_480x640.png"}
     rewrite(recorded, files={"pre_gone.npz": file, "other.npz": {"kind": "other"}})

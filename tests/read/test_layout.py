@@ -33,6 +33,13 @@ def test_windows_are_read_off_relative_positions(
     assert read_config(*parts(changed)) == changed
 
 
+def test_what_a_tower_leaves_unsaid_is_what_transformers_means(sizes: ReadConfig) -> None:
+    llava, clip, preprocessor, shapes = parts(sizes)
+    silent = {key: value for key, value in clip.items() if key not in ("image_size", "hidden_act")}
+    view = preprocessor | {"size": 224, "crop_size": 224}
+    assert read_config(llava, silent, view, shapes).clip == replace(sizes.clip, image=224)
+
+
 @pytest.mark.parametrize("projector", ["linear", "mlp1x_gelu", "mlp3x_gelu"])
 def test_every_projector_is_saved_and_loaded(
     sizes: ReadConfig, projector: str, tmp_path: Path

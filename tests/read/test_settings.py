@@ -57,6 +57,10 @@ def test_a_wrong_setting_is_named(tmp_path: Path, content: dict, told: str) -> N
     assert "readloop.json" in str(raised.value)
 
 
+def test_architectures_are_named_in_any_case(tmp_path: Path) -> None:
+    assert read_settings(tmp_path, {"architectures": ["LisaForCausalLM"]})[0].family == "lisa"
+
+
 def test_an_unknown_architecture_needs_a_family(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="write one of read, sesame, lisa"):
         read_settings(tmp_path, {"architectures": ["LlavaLlamaForCausalLM"]})

@@ -44,7 +44,18 @@ CLIP_FIELDS = {
 }
 """Field of our sizes: key in ``config.json``. Both ways go through these two tables."""
 
-CLIP_DEFAULTS = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+CLIP_DEFAULTS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+"""What a tower means by leaving a key out: the defaults of transformers' CLIPVisionConfig."""
+
 BICUBIC = 3
 """Pillow's number for it, which image processors store."""
 

@@ -77,8 +77,9 @@ def _family(content: Mapping[str, Any], llava: Mapping[str, Any]) -> Family:
             raise CheckpointError(f"family {content['family']!r} is none of {FAMILIES}")
         return content["family"]
     architectures = llava.get("architectures") or []
+    named = {str(architecture).lower() for architecture in architectures}  # "LisaForCausalLM" too
     for family, architecture in ARCHITECTURES.items():
-        if architecture in architectures:
+        if architecture.lower() in named:
             return family
     raise CheckpointError(
         f"no 'family', and the architectures {architectures} of config.json name none; "

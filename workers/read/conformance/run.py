@@ -8,6 +8,7 @@ from typing import Any
 
 from workers.read.conformance import (
     evaluate,
+    forms,
     preprocess,
     sam,
     sasp,
@@ -39,7 +40,11 @@ RUNNERS = {
     "evaluate": Runner(evaluate.names, evaluate.run),
     "train": Runner(training.names, training.run),
     "val": Runner(validation.names, validation.run),
+    "checkpoint": Runner(forms.names, forms.run),
 }
+
+LISTS = ("cases", "train", "sasp", "val", "files")
+"""Parts of a manifest that list cases, and its files."""
 
 
 def run_conformance(
@@ -47,10 +52,11 @@ def run_conformance(
     kinds: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> list[CaseResult]:
-    """Run every case of ``kinds`` (all known ones) that ``folder/manifest.json`` lists.
+    """Run every case that ``folder/manifest.json`` lists, or those of ``kinds`` only.
 
-    A listed case that cannot be run is a result that is not ok. ``progress`` is told each case's
-    name as it begins, and which kinds of the manifest nothing here runs.
+    A listed case that cannot be run, of a kind that nothing here knows too, is a result that is
+    not ok. ``progress`` is told each case's name as it begins, and with ``kinds`` what they leave
+    out.
 
     Raises:
         ReadError: the folder has no manifest, no usable checkpoint, or no case of these kinds.
@@ -58,10 +64,11 @@ def run_conformance(
     subject = Subject(Path(folder))
     chosen = {kind: RUNNERS[kind] for kind in (RUNNERS if kinds is None else kinds)}
     tell = progress or (lambda _: None)
-    listed = Counter(entry["kind"] for entry in subject.manifest.get("files", {}).values())
-    for kind in listed.keys() - chosen.keys():
-        tell(f"left out: {listed[kind]} of kind {kind}")
-    results = []
+    results = _unknown(subject) if kinds is None else []
+    if kinds is not None:
+        listed = Counter(subject.kinds().values())
+        for kind in listed.keys() - chosen.keys():
+            tell(f"left out: {listed[kind]} of kind {kind}")
     for kind, runner in chosen.items():
         for name in runner.names(subject, kind):
             tell(f"{kind} {name}")
@@ -90,6 +97,21 @@ def table(results: Iterable[CaseResult]) -> list[str]:
             f"{kind:15} {array:44} {len(group):5} {value:>10} {worst.tolerance:10.3g}{verdict}"
         )
     return lines
+
+
+def _unknown(subject: Subject) -> list[CaseResult]:
+    """Failures for what a manifest lists that nothing here can run."""
+    files = [
+        failure(file, kind, "(not run: no such kind of case is known)")
+        for file, kind in subject.kinds().items()
+        if kind not in RUNNERS
+    ]
+    parts = [
+        failure(part, part, "(not run: no such list of cases is known)")
+        for part, content in subject.manifest.items()
+        if part not in LISTS and isinstance(content, list | dict)
+    ]
+    return [*files, *parts]
 
 
 def _run(runner: Runner, subject: Subject, kind: str, name: str) -> list[CaseResult]:

@@ -21,7 +21,11 @@ PERSONS = {"llava_v1": "human", "vicuna_v1": "user"}
 
 @dataclass(frozen=True)
 class Subject:
-    """A folder with ``manifest.json``, ``checkpoint/``, ``clip/`` and ``goldens/``."""
+    """A folder with ``manifest.json``, ``checkpoint/``, ``clip/`` and ``goldens/``.
+
+    ``checkpoint_st/`` and ``clip_full/`` are other forms of the same weights; they serve where
+    the first form is missing.
+    """
 
     folder: Path
 
@@ -41,17 +45,35 @@ class Subject:
     @cached_property
     def model(self) -> ReadModel:
         """The checkpoint in float32 on the CPU, which the tolerances are made for."""
-        return load_model(self.folder / "checkpoint", clip=self.folder / "clip")
+        return load_model(self.checkpoint, clip=self.tower)
 
     @cached_property
     def tokenizer(self) -> ReadTokenizer:
         """The checkpoint's tokenizer."""
-        return ReadTokenizer.from_folder(self.folder / "checkpoint")
+        return ReadTokenizer.from_folder(self.checkpoint)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the model."""
+        return self._first("checkpoint", "checkpoint_st")
+
+    @property
+    def tower(self) -> Path:
+        """The folder of its vision tower."""
+        return self._first("clip", "clip_full")
+
+    def _first(self, *names: str) -> Path:
+        folders = [self.folder / name for name in names]
+        return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+    def kinds(self) -> dict[str, str]:
+        """Every recorded file with its kind."""
+        files = self.manifest.get("files", {})
+        return {name: entry.get("kind", "none") for name, entry in files.items()}
 
     def files(self, *kinds: str) -> list[str]:
         """Names of the recorded files of these kinds."""
-        files = self.manifest.get("files", {})
-        return [name for name, entry in files.items() if entry["kind"] in kinds]
+        return [name for name, kind in self.kinds().items() if kind in kinds]
 
     def entry(self, part: str, key: str, value: str) -> dict[str, Any]:
         """The entry of list ``part`` of the manifest whose ``key`` is ``value``.

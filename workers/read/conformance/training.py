@@ -1,6 +1,7 @@
 """Cases of kind ``train``: rows with answers to losses, points, masks and gradients."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from workers.read.conformance.cases import (
     Tolerance,
     Values,
     compare,
+    count,
 )
 from workers.read.conformance.subject import Subject
 from workers.read.keys import released_key
@@ -30,57 +32,131 @@ from workers.read.train import TrainingBatch, TrainingLosses, training_step_loss
 GRADIENT = Tolerance(1e-8, of_largest=1e-3)
 TOTAL, MASK_ONLY = "grad/", "grad_mask_loss/"
 ROW_NORM, SEG_ROW = "_rownorm", "[SEG]"
+GROUPS, GROUPS_MASK_ONLY = "grad_norm_groups", "grad_norm_groups_mask_loss_only"
 INPUTS = ("labels", "offset")
-FIXED = "_fixed"
-"""Ends the name of a case whose image sizes the original mixed up, recorded with right ones."""
+UNSHIFTED = ("input_ids", "attention_masks", "loss_ce_loss", "similarity_", "shape_used_")
+"""Arrays that do not depend on the image size that a row was given."""
 
 
 def names(subject: Subject, kind: str) -> list[str]:
-    """Cases that the original could run with right sizes, and files that no case speaks of.
-
-    Left out: what raised in the original, and cases that are recorded again with right sizes.
-    """
+    """The manifest's cases, and recorded files that no case speaks of."""
     cases = subject.manifest.get(kind, [])
-    known = {case["case"] for case in cases}
     told = {case["file"] for case in cases}
-    comparable = [
-        case["case"] for case in cases if "raises" not in case and case["case"] + FIXED not in known
-    ]
-    return [*comparable, *(file for file in subject.files(kind) if file not in told)]
+    untold = [file for file in subject.files(kind) if file not in told]
+    return [*(case["case"] for case in cases), *untold]
 
 
 def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
-    """Compare every loss, every ``[SEG]`` and every recorded gradient."""
+    """Compare every loss, every ``[SEG]`` and every recorded gradient.
+
+    Where the original gave rows the size of another image, what depends on it is left out. Where
+    it raised, ours has to train.
+    """
     case = subject.entry(kind, "case", name)
     recorded = subject.recorded(case["file"])
     truths = _truths(recorded)
-    batch = teacher_forced(
-        subject,
-        places=[image_place(subject, stem) for stem in case["images"]],
-        rows_of_image=np.diff(recorded["offset"]).tolist(),
-        prompts=case["prompts"],
-        labels=torch.from_numpy(recorded["labels"]).long(),
-        masks=[mask for truth in truths for mask in truth],
-    )
+    batch = _batch(subject, case, recorded, truths)
+    if "raises" in case:
+        yield from _trains(subject, kind, name, batch, recorded)
+        return
     weights = _train_only(subject.model, case["grad_norms"])
     losses = training_step_losses(subject.model, batch)
     total = _gradients(losses.loss, weights)
     mask_only = _gradients(losses.bce + losses.dice, weights)
     computed = _losses(losses) | _segments(batch, losses)
-    computed |= {
-        "input_ids": Values(batch.input_ids),
-        "attention_masks": Values(batch.input_ids != subject.tokenizer.pad_id),
+    computed |= _inputs(subject, batch) | {
         "grad_norms": Values(
             [float(total[key].norm()) for key in case["grad_norms"]], tolerance=GRADIENT_NORM
         ),
     }
+    for array, gradients in ((GROUPS, total), (GROUPS_MASK_ONLY, mask_only)):
+        if array in case:
+            norms = _group_norms(gradients, list(case[array]))
+            computed[array] = Values(norms, tolerance=GRADIENT_NORM)
+            recorded[array] = np.array(list(case[array].values()))
     for array in recorded:
         for prefix, gradients in ((TOTAL, total), (MASK_ONLY, mask_only)):
             if array.startswith(prefix):
                 values = _part(gradients, array.removeprefix(prefix), batch.seg_id)
                 computed[array] = Values(values, tolerance=GRADIENT)
     recorded["grad_norms"] = np.array([norm or 0.0 for norm in case["grad_norms"].values()])
-    yield from compare(name, kind, recorded, computed, left_out=_left_out(recorded, truths))
+    left_out = [*_left_out(recorded, truths)]
+    shifted = {} if case["fixed_sizes"] else _shifted_sizes(batch, losses)
+    if shifted:
+        computed = {key: computed[key] for key in computed if key.startswith(UNSHIFTED)} | shifted
+        left_out += [array for array in recorded if not array.startswith(UNSHIFTED)]
+    yield from compare(name, kind, recorded, computed, left_out=left_out)
+
+
+def _batch(
+    subject: Subject,
+    case: Mapping[str, Any],
+    recorded: Mapping[str, np.ndarray],
+    truths: Sequence[Tensor],
+) -> TrainingBatch:
+    masks = [mask for truth in truths for mask in truth]
+    labels = torch.from_numpy(recorded["labels"]).long()
+    if "raises" in case:  # one truth for all the [SEG] of a row, which the original cannot take
+        segs = int((labels == subject.tokenizer.seg_id).sum())
+        masks = [masks[0]] * segs
+    return teacher_forced(
+        subject,
+        places=[image_place(subject, stem) for stem in case["images"]],
+        rows_of_image=np.diff(recorded["offset"]).tolist(),
+        prompts=case["prompts"],
+        labels=labels,
+        masks=masks,
+    )
+
+
+def _inputs(subject: Subject, batch: TrainingBatch) -> dict[str, Computed]:
+    return {
+        "input_ids": Values(batch.input_ids),
+        "attention_masks": Values(batch.input_ids != subject.tokenizer.pad_id),
+    }
+
+
+def _trains(
+    subject: Subject,
+    kind: str,
+    name: str,
+    batch: TrainingBatch,
+    recorded: Mapping[str, np.ndarray],
+) -> Iterator[CaseResult]:
+    """Nothing but inputs is recorded: count ``[SEG]`` without mask and weights without gradient."""
+    left_out = _left_out(recorded, [])
+    yield from compare(name, kind, recorded, _inputs(subject, batch), left_out=left_out)
+    model = subject.model
+    parts = ("model.text_hidden_fcs.", "lm_head.", "model.embed_tokens.", "model.layers.")
+    released = [released_key(key) for key, _ in model.named_parameters()]
+    weights = _train_only(model, [key for key in released if key.startswith(parts)])
+    losses = training_step_losses(model, batch)
+    gradients = _gradients(losses.loss, weights)
+    still = sum(not (norm > 0) for norm in (value.norm() for value in gradients.values()))
+    yield count(name, kind, "[SEG] without mask", len(batch.masks) - len(losses.segments))
+    yield count(name, kind, "weights without gradient", still)
+
+
+def _shifted_sizes(batch: TrainingBatch, losses: TrainingLosses) -> dict[str, Computed]:
+    """Image sizes as the original took them, if those are not the right ones.
+
+    It numbered the rows with ``[SEG]`` but counted on in the sizes of all rows, so that a row
+    without one gives its size to the next.
+    """
+    used = [batch.image_hw[batch.image_index[row]] for row in range(len(losses.segment_rows))]
+    right = [batch.image_hw[batch.image_index[row]] for row in losses.segment_rows]
+    if used == right:
+        return {}
+    return {f"shape_used_{index}": Values(list(size)) for index, size in enumerate(used)}
+
+
+def _group_norms(gradients: Mapping[str, Tensor], groups: Sequence[str]) -> list[float]:
+    """Norm of each group's gradients; one belongs to the first group whose name its own holds."""
+    squares = dict.fromkeys(groups, 0.0)
+    for key, gradient in gradients.items():
+        group = next(group for group in groups if group in key)
+        squares[group] += float(gradient.norm()) ** 2
+    return [square**0.5 for square in squares.values()]
 
 
 def _truths(recorded: Mapping[str, np.ndarray]) -> list[Tensor]:
