@@ -2,7 +2,8 @@
 
 ``sources`` make :class:`ImageTasks`, replicas turn each of their tasks into exactly one
 :class:`Prediction` or :class:`Failure`, ``labelstudio`` shows predictions to people and brings
-back a :class:`Correction` for each that somebody looked at.
+back a :class:`Correction` for each that somebody looked at. A training set is frozen as
+:class:`Example` rows.
 The columns of the stored tables are these fields; ``docs/data.md`` lists them.
 """
 
@@ -231,6 +232,35 @@ class Correction:
     seconds: float
     updated_at: datetime
     choice: Choice = ""
+
+
+Split = Literal["train", "holdout", "rested"]
+"""``rested`` rows were learned from before and are left out this time."""
+Origin = Literal["correction", "replay"]
+"""Replayed rows come from other stores: they keep a model from forgetting what it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One (image, query) with what is true of it: to learn from, or to be judged by.
+
+    ``id`` is the correction's. ``mask`` is empty unless ``present``, ``answer`` is what the model
+    should say. ``weight`` is how much oftener than a row of weight 1 it is shown.
+    """
+
+    id: str
+    image_id: str
+    image: str
+    etag: str
+    group: str
+    split: Split
+    origin: Origin
+    label: str
+    query: str
+    present: bool
+    mask: Rle
+    answer: str
+    weight: float
 
 
 def task_key(image: ImageRef, query: Query, model_version: str, settings: str) -> str:
