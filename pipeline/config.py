@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import ConfigError
+from pipeline.learning.settings import DataSettings
 from pipeline.settings import Settings
 from pipeline.sources.settings import SourceSettings
 from pipeline.storage.settings import S3Settings
@@ -16,8 +17,21 @@ from workers.settings import LimitSettings, PoolSettings
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
+class FinetuneSettings(Settings):
+    """How corrections become a model; ``docs/learning.md`` describes the parts.
+
+    ``base`` is the model to begin with where ``model`` is ``registry`` and nothing is current.
+    """
+
+    base: str | None = None
+    data: DataSettings = DataSettings()
+
+
 class RunFile(Settings):
-    """One labelling run, as written in ``RUN.yaml``."""
+    """One labelling run, as written in ``RUN.yaml``.
+
+    ``model`` is a folder, ``s3://`` address or hub id, or ``registry``: the current version there.
+    """
 
     name: Name
     store: str
@@ -26,6 +40,7 @@ class RunFile(Settings):
     pool: PoolSettings = PoolSettings()
     limits: LimitSettings = LimitSettings()
     labelstudio: LabelStudioSettings | None = None
+    finetune: FinetuneSettings = FinetuneSettings()
     s3: S3Settings = S3Settings()
 
 

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, StoppedError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.records import Failure, ImageTasks
+from pipeline.registry.resolve import model_source
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
@@ -56,7 +57,8 @@ class LabelRun:
         self._token = checked_token(run.labelstudio) if run.labelstudio else SecretStr("")
         self.store = open_store(run.store, run.s3)
         self.tables = PredictionTables(self.store)
-        self.model = plan_model(run.model, run.s3, run.pool.precision)
+        source = model_source(run.model, run.finetune.base, self.store)
+        self.model = plan_model(source, run.s3, run.pool.precision)
         self.plan = Plan(stop)
 
     def label(self) -> Summary:

@@ -1,4 +1,4 @@
-"""``readloop models``: what a checkpoint is, told without loading it."""
+"""``readloop models``: what a checkpoint is, told without loading it; and a store's versions."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli import registry
 from pipeline.cli.terminal import chatter_on_stderr
 from pipeline.errors import ExitCode
 
@@ -13,15 +14,18 @@ if TYPE_CHECKING:
     from workers.read.inspection import Inspection
 
 models = typer.Typer(
-    help="Checkpoints: what they are and whether they are whole.",
+    help="Checkpoints: what they are, and the versions that a store holds.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-@models.callback()
-def _models() -> None:
-    """Keep ``inspect`` a command of its own while it is the only one."""
+models.command("list")(registry.list_versions)
+models.command()(registry.show)
+models.command()(registry.diff)
+models.command()(registry.promote)
+models.command()(registry.rollback)
+models.command()(registry.prune)
 
 
 @models.command()

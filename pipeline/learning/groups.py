@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.learning.likeness import Clusters, near_pairs
-from pipeline.learning.settings import DataSettings, Grouping
+from pipeline.learning.settings import DataSettings
 from pipeline.records import Split
 from pipeline.storage.addresses import locate
-from pipeline.storage.training_sets import Assigned
+from pipeline.storage.training_sets import Assigned, GroupedBy
 
 _FEWEST_FOLDERS = 5
 
@@ -44,7 +44,7 @@ class Sides:
     between: frozenset[str]
 
 
-def choose_grouping(pictures: Sequence[Picture], settings: DataSettings) -> Grouping:
+def choose_grouping(pictures: Sequence[Picture], settings: DataSettings) -> GroupedBy:
     """Return how images without a group of their own are grouped, for a store's first snapshot."""
     if settings.grouping != "auto":
         return settings.grouping
@@ -55,7 +55,7 @@ def choose_grouping(pictures: Sequence[Picture], settings: DataSettings) -> Grou
 def assign(
     pictures: Sequence[Picture],
     known: Mapping[str, Assigned],
-    grouping: Grouping,
+    grouping: GroupedBy,
     settings: DataSettings,
 ) -> Sides:
     """Assign new images to groups and groups to sides.

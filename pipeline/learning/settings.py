@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.settings import Settings
+from pipeline.storage.training_sets import GroupedBy
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Inner = Annotated[float, Field(gt=0, lt=1)]
-Grouping = Literal["auto", "folder", "likeness"]
 Metric = Literal["iou", "giou", "ciou"]
 
 
@@ -69,7 +69,7 @@ class DataSettings(Settings):
     """
 
     holdout: Inner = 0.2
-    grouping: Grouping = "auto"
+    grouping: GroupedBy | Literal["auto"] = "auto"
     similar_bits: Annotated[int, Field(ge=0, le=32)] = 10
     emphasis: Annotated[float, Field(ge=0)] = 1.0
     answers: AnswerSettings = AnswerSettings()

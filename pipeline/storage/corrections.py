@@ -67,6 +67,13 @@ class CorrectionTable:
             chosen = [place for place, (row, at) in enumerate(pairs) if newest[row] == at]
             yield from corrections_from_arrow(table.take(pa.array(chosen, type=pa.int64())))
 
+    def model_versions(self) -> set[str]:
+        """Return the versions whose predictions anybody corrected."""
+        versions: set[str] = set()
+        for _, table in self._table.snapshot().scan(["model_version"]):
+            versions.update(table["model_version"].unique().to_pylist())
+        return versions
+
     def _revisions(self, version: int | None = None) -> dict[str, datetime]:
         newest: dict[str, datetime] = {}
         for _, table in self._table.snapshot(version).scan(["id", "updated_at"]):

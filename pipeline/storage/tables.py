@@ -156,6 +156,13 @@ class PredictionTables:
         table.append(rows.append_column(COMMITTED_AT, now))
         return rows
 
+    def model_versions(self) -> set[str]:
+        """Return the versions that made any of the predictions."""
+        versions: set[str] = set()
+        for _, table in self._predictions.snapshot().scan(["model_version"]):
+            versions.update(table["model_version"].unique().to_pylist())
+        return versions
+
     @cached_property
     def _predicted(self) -> set[str]:
         keys: set[str] = set()

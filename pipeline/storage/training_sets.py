@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,8 @@ from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.store import Store, open_store
 
 FOLDER = "snapshots"
+GroupedBy = Literal["folder", "likeness"]
+"""How images are grouped whose manifest names no group."""
 _MANIFEST, _OUTCOME = "manifest.json", "outcome.json"
 
 
@@ -99,7 +101,7 @@ class Manifest:
     created_at: datetime
     model: str
     tables: tuple[TableVersion, ...]
-    grouping: str
+    grouping: GroupedBy
     rows: str
     images: str
     digest: str
