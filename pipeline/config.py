@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import ConfigError
+from pipeline.exchange.settings import ExclusiveGroups
 from pipeline.learning.settings import DataSettings
 from pipeline.settings import Settings
 from pipeline.sources.settings import SourceSettings
@@ -41,6 +42,7 @@ class RunFile(Settings):
     limits: LimitSettings = LimitSettings()
     labelstudio: LabelStudioSettings | None = None
     finetune: FinetuneSettings = FinetuneSettings()
+    exclusive: ExclusiveGroups = ()
     s3: S3Settings = S3Settings()
 
 

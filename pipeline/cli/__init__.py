@@ -14,6 +14,7 @@ import typer
 
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.explain import explain
+from pipeline.cli.export import export
 from pipeline.cli.models import models
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
@@ -131,6 +132,7 @@ def predict(
 
 app.command()(evaluate)
 app.command()(explain)
+app.command()(export)
 
 
 @app.command()

@@ -4,13 +4,14 @@ A correction that is changed, skipped or deleted later is another row with the s
 one counts. Old versions of the table stay readable, which is what a training set is frozen by.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from pipeline.records import Correction
 from pipeline.storage.delta import FencedTable
+from pipeline.storage.reading import latest_by_image
 from pipeline.storage.schemas import (
     COMMITTED_AT,
     CORRECTIONS_SCHEMA,
@@ -73,6 +74,17 @@ class CorrectionTable:
         for _, table in self._table.snapshot().scan(["model_version"]):
             versions.update(table["model_version"].unique().to_pylist())
         return versions
+
+    def by_image(
+        self, images: Collection[str], version: int | None = None
+    ) -> Iterator[list[Correction]]:
+        """Yield what :meth:`latest` does of some images, those of an image together.
+
+        Args:
+            images: ids of the images, each once; they come in this order.
+            version: of the table; None for the current one.
+        """
+        return latest_by_image(self._table.snapshot(version), images)
 
     def _revisions(self, version: int | None = None) -> dict[str, datetime]:
         newest: dict[str, datetime] = {}

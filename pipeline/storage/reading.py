@@ -1,4 +1,4 @@
-"""Reading predictions image by image, in bounded memory.
+"""Reading predictions and corrections image by image, in bounded memory.
 
 A light pass reads keys and image ids only and notes the row group of each wanted row. Images
 are then read a few hundred at a time, in the order of the wanted keys, each time only from the
@@ -6,17 +6,19 @@ row groups that hold them. Results of one image lie in one row group unless they
 several runs, so that most row groups are read once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.records import Prediction
-from pipeline.storage.schemas import predictions_from_arrow
+from pipeline.records import Correction, Prediction
+from pipeline.storage.schemas import corrections_from_arrow, predictions_from_arrow
 from pipeline.storage.snapshot import RowGroup, Snapshot
 
 _IMAGES_AT_ONCE = 256
@@ -58,6 +60,53 @@ def read_by_image(predictions: Snapshot, wanted: pa.Array) -> Iterator[list[Pred
         ordered = [found[key] for key in keys.to_pylist()]
         for start, end in zip(bounds[:-1] - bounds[0], bounds[1:] - bounds[0], strict=True):
             yield ordered[start:end]
+
+
+def latest_by_image(corrections: Snapshot, images: Collection[str]) -> Iterator[list[Correction]]:
+    """Yield the latest revisions of the corrections of images, those of one image together.
+
+    Memory holds id and time of each correction, and a few hundred images.
+
+    Args:
+        corrections: the table.
+        images: ids of the wanted images, each once; they come in this order, and those without a
+            correction do not come.
+    """
+    groups, newest, places = _find_latest(corrections, images)
+
+    @lru_cache(maxsize=_GROUPS_KEPT)
+    def load(number: int) -> pa.Table:
+        return corrections.read(groups[number])
+
+    wanted = (image for image in images if image in places)
+    while block := list(islice(wanted, _IMAGES_AT_ONCE)):
+        found: dict[str, list[Correction]] = {image: [] for image in block}
+        value_set = pa.array(block, type=pa.string())
+        for number in sorted({number for image in block for number in places[image]}):
+            table = load(number)
+            chosen = table.filter(pc.is_in(table["image_id"], value_set=value_set))
+            for row in corrections_from_arrow(chosen):
+                if newest[row.id] == row.updated_at:
+                    found[row.image_id].append(row)
+        yield from found.values()
+
+
+def _find_latest(
+    corrections: Snapshot, images: Collection[str]
+) -> tuple[list[RowGroup], dict[str, datetime], dict[str, set[int]]]:
+    """Return the row groups, the latest time of each correction, and each image's row groups."""
+    groups: list[RowGroup] = []
+    newest: dict[str, datetime] = {}
+    places: dict[str, set[int]] = {}
+    wanted = pa.array(images, type=pa.string())
+    for group, table in corrections.scan(["id", "image_id", "updated_at"]):
+        chosen = table.filter(pc.is_in(table["image_id"], value_set=wanted))
+        columns = (chosen[name].to_pylist() for name in ("id", "image_id", "updated_at"))
+        for row, image, at in zip(*columns, strict=True):
+            newest[row] = max(at, newest.get(row, at))
+            places.setdefault(image, set()).add(len(groups))
+        groups.append(group)
+    return groups, newest, places
 
 
 def _find(predictions: Snapshot, wanted: pa.Array) -> tuple[list[RowGroup], _Rows]:

@@ -53,6 +53,11 @@ class PredictionTables:
         self._failures = FencedTable(store, "failures", FAILURES_SCHEMA.append(COMMITTED_AT))
         self._failed_now: set[str] = set()
 
+    @property
+    def version(self) -> int:
+        """Number of the latest commit to the predictions that this process knows."""
+        return self._predictions.version
+
     def is_done(self, key: str) -> bool:
         """Return whether a unit of work has a prediction or a failure that will not pass."""
         return key in self._predicted or key in self._settled

@@ -1,0 +1,1 @@
+"""Masks out of a store, as files that other tools train on, and masks of other tools into it."""
