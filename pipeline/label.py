@@ -111,6 +111,7 @@ class LabelRun:
     def _predict(self) -> int:
         """Label and commit what is open; return how many images that were."""
         images = 0
+        self.model.record(self.store)
         self.progress.begin("queries labeled")
         groups = predict_all(self._open_work(), self._job(), self.run.pool, self.stop)
         for shards in self.stages.timed_waits("label", groups):

@@ -5,6 +5,7 @@ or in the hub's own cache. No torch here, drivers ask too.
 """
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from workers.read.engine import ReadEngine
     from workers.read.inspection import Inspection
 
+SPREAD = "auto"
+"""Device of a model that is spread over all GPUs that a replica may see."""
+
+PIECE_BYTES = 64 * 2**20
+HUB_FILES = ["*.json", "*.model", "*.safetensors", "*.bin"]
+HUB_UNUSED = ["*optimizer*", "*scheduler*", "training_args.bin", "global_step*", "*rng_state*"]
+"""What a checkpoint may need of a hub repository, and what lies beside it after a training."""
+
 HUB_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
@@ -38,9 +47,21 @@ class PlannedModel:
     version: str
     settings_json: str
 
+    def record(self, store: Store) -> None:
+        """Write down once, in ``model_sources/``, which weights a ``model_version`` stands for."""
+        digest = hashlib.sha256(f"{self.source}\n{self.settings_json}".encode()).hexdigest()[:8]
+        content = {
+            "model_version": self.version,
+            "source": self.source,
+            "settings": json.loads(self.settings_json),
+        }
+        store.put_new(
+            f"model_sources/{self.version}-{digest}.json", json.dumps(content, indent=2).encode()
+        )
+
     def loader(self, s3: S3Settings, pool: PoolSettings) -> "EngineLoader":
-        """Return what loads it in a replica: on the GPU when the replicas have one."""
-        device = "cuda" if pool.gpus else "cpu"
+        """Return what loads it in a replica: on its GPU if it has one, over all if several."""
+        device = "cpu" if not pool.gpus else SPREAD if pool.gpus > 1 else "cuda"
         return EngineLoader(self.source, s3, pool.precision, device)
 
 
@@ -91,9 +112,9 @@ def inspect_model(source: str, clip: Path | None = None) -> "tuple[str, Inspecti
         ModelUnusableError: there is no such model, or a file of it cannot be read.
         StorageError: the store refused or broke.
     """
-    from workers.read.inspection import inspect_folder  # noqa: PLC0415
-
     pinned, folder = _find(source, S3Settings())
+    from workers.read.inspection import inspect_folder  # noqa: PLC0415  (brings torch)
+
     try:
         return pinned, inspect_folder(folder, clip)
     except CheckpointError as error:
@@ -117,14 +138,21 @@ def _find(source: str, s3: S3Settings) -> tuple[str, Path]:
 
 
 def _from_hub(source: str, name: str, revision: str | None) -> tuple[str, Path]:
+    from httpx import HTTPError  # noqa: PLC0415
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     try:
-        folder = Path(snapshot_download(name, revision=revision))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+        folder = Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_UNUSED
+            )
+        )
+    except (OSError, ValueError, HfHubHTTPError, HTTPError) as error:
+        reason = str(error).strip().split("\n")[0]
         raise ModelUnusableError(
-            f"model {source}: neither a folder here nor to be had from the hub ({error})"
+            f"model {source}: neither a folder here, nor in the hub's cache, nor to be had from "
+            f"the hub ({reason})"
         ) from error
     return f"{name}@{folder.name}", folder
 
@@ -146,7 +174,10 @@ def _download(store: Store, files: list[ObjectInfo], folder: Path) -> None:
     for file in files:
         relative = file.uri.removeprefix(f"{store.uri}/")
         (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-        (folder / relative).write_bytes(store.get(relative))
+        with (folder / relative).open("wb") as written:
+            for start in range(0, file.size, PIECE_BYTES):
+                end = min(start + PIECE_BYTES, file.size)
+                written.write(store.get_range(relative, start, end))
 
 
 def _move(part: Path, folder: Path) -> None:

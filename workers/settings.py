@@ -10,7 +10,10 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class PoolSettings(Settings):
-    """Replicas of the model and what each may use."""
+    """Replicas of the model and what each may use.
+
+    A replica with several ``gpus`` spreads one model over them, for what one cannot hold.
+    """
 
     replicas: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0

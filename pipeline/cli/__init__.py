@@ -113,7 +113,7 @@ def predict(
     model: Model,
     *,
     out: Annotated[Path | None, typer.Option(help="Where to draw mask, points and map.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: all GPUs.")] = "cpu",
     as_json: AsJson = False,
 ) -> int:
     """Ask one query of one image: prints answer, points and predicted IoU, and draws them.

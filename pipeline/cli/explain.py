@@ -22,7 +22,7 @@ def explain(
     model: Annotated[str, typer.Option(help="Folder, s3://BUCKET/PREFIX or hub id.")],
     *,
     out: Annotated[Path, typer.Option(help="Where to draw the figure (PNG).")],
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: all GPUs.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
 ) -> int:
     """Look inside an answer: what [SEG] resembles in the language model and in SAM's decoder.

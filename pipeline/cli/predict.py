@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.storage.addresses import locate
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import ObjectReader
-from workers.models import plan_model
+from workers.models import EngineLoader, plan_model
 from workers.read.engine import Answer, ReadEngine, Segment
 from workers.read.errors import ImageError, QueryError
 from workers.read.images import decode
@@ -82,14 +82,15 @@ def prepare(image: str, model: str, device: str) -> tuple[NDArray[np.uint8], Rea
         ModelUnusableError: the model cannot be used.
         StorageError: the image's store refused or broke.
     """
-    s3, pool, limits = S3Settings(), PoolSettings(gpus=device != "cpu"), LimitSettings()
+    s3, precision, limits = S3Settings(), PoolSettings().precision, LimitSettings()
     uri = locate(image).uri
     content = ObjectReader(s3).get(uri, limits.image_bytes)
     try:
         pixels = decode(content, limits.image_pixels)
     except ImageError as error:
         raise InputError(f"{uri}: {error}") from error
-    return pixels, plan_model(model, s3, pool.precision).loader(s3, pool)()
+    planned = plan_model(model, s3, precision)
+    return pixels, EngineLoader(planned.source, s3, precision, device)()
 
 
 def write(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from workers.read.identity import TOWER_FILES, tower_folder
 from workers.read.keys import CLIP_UNUSED, check_keys, released_key, released_tensors, wanted
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
 from workers.read.model import ReadModel
+from workers.read.placement import connect, devices_named, weight_devices
 from workers.read.settings import ARCHITECTURES, FILE, TOWER, read_settings
 from workers.read.weights import read_headers, read_tensors
 
@@ -37,18 +38,20 @@ def load_model(
     *,
     clip: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
 ) -> ReadModel:
     """Load a checkpoint, ready for inference, every weight from a file.
 
     ``clip`` overrides the place of the vision tower that ``readloop.json`` (relative to the
     folder) or ``config.json`` (a folder or hub name) gives; a full CLIP model will do. SAM's
-    prompts and decoder are float32 whatever ``dtype``.
+    prompts and decoder are float32 whatever ``dtype``. ``device`` may name several, see
+    :func:`workers.read.placement.devices_named`. Weights go to their device one by one: the host
+    never holds more than one of those that belong elsewhere.
 
     Raises:
         CheckpointError: a file, key or setting is missing, unexpected, misshapen or unsupported.
     """
-    folder = Path(folder)
+    folder, devices = Path(folder), devices_named(device)
     llava = read_json(folder / "config.json")
     settings, own_tower = read_settings(folder, llava)
     tower = tower_folder(folder, llava, own_tower, clip)
@@ -65,7 +68,8 @@ def load_model(
     expected, tower_expected = released_tensors(model.state_dict())
     check_keys(str(folder), expected, weights)
     check_keys(str(tower), tower_expected, wanted(read_headers(tower), CLIP_UNUSED))
-    _fill(model, (folder, tower), dtype, device)
+    _fill(model, (folder, tower), dtype, devices)
+    connect(model, devices)
     return model.eval()
 
 
@@ -112,10 +116,11 @@ def _fill(
     model: ReadModel,
     folders: Sequence[Path],
     dtype: torch.dtype,
-    device: str | torch.device,
+    devices: Sequence[torch.device],
 ) -> None:
     """Give a model on the meta device its weights one by one, and buffers that are computed."""
     names = {released_key(key): key for key in model.state_dict()}
+    placed, first = weight_devices(model.state_dict(), devices), devices[0]
     state: dict[str, Tensor] = {}
     for folder in folders:
         for name, value in read_tensors(folder):
@@ -123,12 +128,12 @@ def _fill(
                 _refuse_unusable(folder, name, value)
                 exact = names[name].startswith(FLOAT32_PARTS)
                 target = torch.float32 if exact else dtype
-                state[names[name]] = value.to(device, target, copy=True)
+                state[names[name]] = value.to(placed[names[name]], target, copy=True)
     model.load_state_dict(state, assign=True)
-    model.llama.model.rotary_emb = LlamaRotaryEmbedding(model.llama.config).to(device)
+    model.llama.model.rotary_emb = LlamaRotaryEmbedding(model.llama.config).to(first)
     places = model.clip.embeddings
     places.register_buffer(
-        "position_ids", torch.arange(places.num_positions, device=device)[None], persistent=False
+        "position_ids", torch.arange(places.num_positions, device=first)[None], persistent=False
     )
 
 

@@ -106,7 +106,7 @@ class ReadEngine:
         *,
         clip: str | Path | None = None,
     ) -> "ReadEngine":
-        """Load a checkpoint folder.
+        """Load a checkpoint folder; ``device`` may name several GPUs, or ``auto`` for all.
 
         Raises:
             CheckpointError: see :func:`workers.read.checkpoint.load_model`.

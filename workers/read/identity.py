@@ -73,12 +73,13 @@ def _named_tower(folder: Path, llava: dict[str, Any]) -> Path:
         raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
     if Path(name).is_dir():
         return Path(name)
+    from httpx import HTTPError  # noqa: PLC0415
     from huggingface_hub import snapshot_download  # noqa: PLC0415  (takes long to import)
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     try:
         return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, HfHubHTTPError, HTTPError) as error:
         raise CheckpointError(
             f"{folder / 'config.json'}: vision tower {name!r} is neither a folder nor to be had "
             f'from the hub; write {{"{TOWER}": "FOLDER"}} into {folder / FILE}'

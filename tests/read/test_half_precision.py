@@ -15,9 +15,9 @@ from workers.read.tokenizer import ReadTokenizer
 CASES = ("p02_port", "p06_small", "p10_false_premise")
 
 
-@pytest.fixture(scope="module")
-def half_model(goldens: Path) -> ReadModel:
-    return load_model(goldens / "checkpoint", clip=goldens / "clip", dtype=torch.bfloat16)
+@pytest.fixture(scope="module", params=[torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def half_model(goldens: Path, request: pytest.FixtureRequest) -> ReadModel:
+    return load_model(goldens / "checkpoint", clip=goldens / "clip", dtype=request.param)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,133 @@
+"""Checkpoints from a hub: the real client against a local server, its cache, and no network."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NAME = "somebody/tiny-read"
+COMMAND = "from pipeline.cli import main; main()"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's protocol that a download uses: one repository, one commit."""
+
+    folder: ClassVar[Path]
+    served: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:  # noqa: D102
+        self._answer(body=False)
+
+    def do_GET(self) -> None:  # noqa: D102
+        self._answer(body=True)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.path.split("?")[0]
+        files = sorted(file for file in self.folder.rglob("*") if file.is_file())
+        names = [str(file.relative_to(self.folder)) for file in files]
+        if path.startswith(f"/api/models/{NAME}/tree/"):
+            rows = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": _etag(file)}
+                for name, file in zip(names, files, strict=True)
+            ]
+            self._send(json.dumps(rows).encode(), body)
+        elif path in (f"/api/models/{NAME}/revision/{rev}" for rev in ("main", "v1", COMMIT)):
+            siblings = [{"rfilename": name} for name in names]
+            told: dict[str, Any] = {"id": NAME, "sha": COMMIT, "siblings": siblings}
+            self._send(json.dumps(told).encode(), body)
+        elif path.startswith(f"/{NAME}/resolve/{COMMIT}/") and path.split(COMMIT + "/")[1] in names:
+            name = path.split(COMMIT + "/")[1]
+            if body:
+                self.served.append(name)
+            self._send((self.folder / name).read_bytes(), body, _etag(self.folder / name))
+        else:
+            self.send_error(404)
+
+    def _send(self, content: bytes, body: bool, etag: str = "none") -> None:
+        self.send_response(200)
+        for key, value in (
+            ("Content-Length", str(len(content))),
+            ("Content-Type", "application/json"),
+            ("ETag", f'"{etag}"'),
+            ("X-Repo-Commit", COMMIT),
+        ):
+            self.send_header(key, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+def _etag(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()[:40]
+
+
+@pytest.fixture
+def hub(tiny_folder: Path, tmp_path: Path) -> Iterator[str]:
+    """A running hub that holds the random checkpoint, and a file that a training left."""
+    folder = tmp_path / "repository"
+    for file in tiny_folder.rglob("*"):
+        if file.is_file():
+            copy = folder / file.relative_to(tiny_folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    (folder / "optimizer.bin").write_bytes(b"not wanted")
+    Hub.folder = folder
+    Hub.served.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def inspect(source: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``readloop models inspect SOURCE --json`` with a cache of its own."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, "models", "inspect", source, "--json"],
+        env={**inherited, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_hub_id_is_pinned_fetched_once_and_had_offline(hub: str, tmp_path: Path) -> None:
+    found = inspect(f"{NAME}@v1", tmp_path / "home", HF_ENDPOINT=hub)
+    assert found.returncode == 0, found.stderr
+    told = json.loads(found.stdout)
+    assert (told["source"], told["ok"]) == (f"{NAME}@{COMMIT}", True)
+    assert told["vision_tower"].endswith(f"{COMMIT}/clip")
+    assert "model.safetensors" in Hub.served
+    assert "optimizer.bin" not in Hub.served
+    again = inspect(told["source"], tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert json.loads(again.stdout) == told
+
+
+@pytest.mark.parametrize(
+    "environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
+)
+def test_without_a_network_the_error_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
+    failed = inspect(NAME, tmp_path / "home", **environment)
+    assert failed.returncode == 1
+    assert f"model {NAME}: neither a folder here, nor in the hub's cache" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_unknown_revision_is_named(hub: str, tmp_path: Path) -> None:
+    failed = inspect(f"{NAME}@v2", tmp_path / "home", HF_ENDPOINT=hub)
+    assert failed.returncode == 1
+    assert f"model {NAME}@v2" in failed.stderr
