@@ -100,7 +100,7 @@ class _Export:
         self._left = LeftOut()
         self._model = ("", "")
         if request.what == "predictions":
-            model = chosen_model(run, request.version)
+            model = chosen_model(run, self._store, request.version)
             self._model = (model.version, model.settings_json)
         self._asked = asked_of(run, *self._model, stop)
         self._check()

@@ -15,17 +15,16 @@ from labelstudio.publish import PublishSummary, publish
 from labelstudio.settings import LabelStudioSettings
 from labelstudio.token import checked_token
 from pipeline.config import RunFile
-from pipeline.errors import ConfigError, StoppedError
+from pipeline.errors import ConfigError, InputError, StoppedError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.records import Failure, ImageTasks
-from pipeline.registry.resolve import model_source
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
 from pipeline.summary import Stages, Summary, summarize
+from pipeline.versions import chosen_model
 from workers.actor import LabelJob
-from workers.models import plan_model
 from workers.pool import predict_all
 
 Ask = Callable[[str, str], Iterator[ImageTasks]]
@@ -35,7 +34,9 @@ Ask = Callable[[str, str], Iterator[ImageTasks]]
 class LabelRun:
     """One run: what is asked, of which model, and the tables that the answers go to.
 
-    ``ask`` makes other work than that of the run file's source.
+    ``ask`` makes other work than that of the run file's source. ``version`` chooses the
+    predictions of another model version than the present one, to publish them; labeling with it
+    has no model.
 
     Raises:
         ReadloopError: the store, the model or Label Studio cannot be used.
@@ -48,6 +49,8 @@ class LabelRun:
         stop: threading.Event,
         progress: Progress,
         ask: Ask | None = None,
+        *,
+        version: str | None = None,
     ) -> None:
         self.run = run
         self.stop = stop
@@ -57,8 +60,8 @@ class LabelRun:
         self._token = checked_token(run.labelstudio) if run.labelstudio else SecretStr("")
         self.store = open_store(run.store, run.s3)
         self.tables = PredictionTables(self.store)
-        source = model_source(run.model, run.finetune.base, self.store)
-        self.model = plan_model(source, run.s3, run.pool.precision)
+        self.model = chosen_model(run, self.store, version)
+        self._version = version
         self.plan = Plan(stop)
 
     def label(self) -> Summary:
@@ -88,11 +91,22 @@ class LabelRun:
             raise ConfigError(f"run {self.run.name}: no 'labelstudio' part, so nowhere to publish")
         for _ in self._open_work():  # only the plan is wanted
             pass
+        if self._version is not None:
+            self._check_there()
         return self._publish(self.run.labelstudio)
 
     def failures(self) -> Iterator[Failure]:
         """Yield why units of work have no prediction."""
         return self.tables.failures(self.plan.keys)
+
+    def _check_there(self) -> None:
+        """Make sure that there are predictions of a version that somebody typed."""
+        outcome = self.tables.count(self.plan.keys)
+        if not outcome.present + outcome.absent:
+            raise InputError(
+                f"{self.store.uri}: no predictions of version {self._version} for what run "
+                f"{self.run.name} asks; check --version"
+            )
 
     def _publish(self, settings: LabelStudioSettings) -> PublishSummary:
         self.progress.begin("images published")

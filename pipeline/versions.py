@@ -1,17 +1,21 @@
 """Whose predictions a command works on: the run's model, or masks that were imported."""
 
 from pipeline.config import RunFile
+from pipeline.exchange.imported import IMPORTED
+from pipeline.registry.resolve import model_source
+from pipeline.storage.store import Store
 from workers.models import PlannedModel, plan_model
 
-IMPORTED = "import:"
-_NO_SETTINGS = "{}"
+NO_SETTINGS = "{}"
+"""The settings in the keys of imported masks."""
 
 
-def chosen_model(run: RunFile, version: str | None) -> PlannedModel:
+def chosen_model(run: RunFile, store: Store, version: str | None) -> PlannedModel:
     """Return the model whose keys the run's tasks get.
 
     Args:
         run: the run file.
+        store: the run's.
         version: None for the present weights of the run's model; ``import:…`` for what an import
             brought, which needs no model; any other for earlier weights under the same settings.
 
@@ -20,8 +24,9 @@ def chosen_model(run: RunFile, version: str | None) -> PlannedModel:
         StorageError: its store refused or broke.
     """
     if version is not None and version.startswith(IMPORTED):
-        return PlannedModel("", version, _NO_SETTINGS)
-    model = plan_model(run.model, run.s3, run.pool.precision)
+        return PlannedModel("", version, NO_SETTINGS)
+    source = model_source(run.model, run.finetune.base, store)
+    model = plan_model(source, run.s3, run.pool.precision)
     if version is None:
         return model
     return PlannedModel(model.source, version, model.settings_json)

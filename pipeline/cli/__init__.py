@@ -15,6 +15,7 @@ import typer
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export
+from pipeline.cli.import_ import import_
 from pipeline.cli.models import models
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
@@ -37,6 +38,9 @@ app.add_typer(models, name="models")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first N images.")]
+ModelVersion = Annotated[
+    str | None, typer.Option("--version", help="Whose predictions, if not the present model's.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[str, typer.Option(help="Folder, s3://BUCKET/PREFIX or hub id of a checkpoint.")]
 
@@ -90,13 +94,20 @@ def label(run_file: RunPath, limit: Limit = None, as_json: AsJson = False) -> in
 
 
 @app.command()
-def publish(run_file: RunPath, limit: Limit = None, as_json: AsJson = False) -> int:
+def publish(
+    run_file: RunPath,
+    limit: Limit = None,
+    model_version: ModelVersion = None,
+    as_json: AsJson = False,
+) -> int:
     """Show a run's predictions in Label Studio: the last step of ``label`` alone.
+
+    --version shows those of an import (import:NAME@DIGEST) or of an earlier model instead.
 
     --json prints one object: created, existing, updated, failed (tasks), failures (why),
     projects (their numbers), seconds. Ends with 2 if a task could not be shown.
     """
-    with _opened(run_file, limit) as run:
+    with _opened(run_file, limit, model_version) as run:
         published = run.publish()
     if as_json:
         _show(asdict(published))
@@ -133,6 +144,7 @@ def predict(
 app.command()(evaluate)
 app.command()(explain)
 app.command()(export)
+app.command("import")(import_)
 
 
 @app.command()
@@ -167,7 +179,9 @@ def scenes(
 
 
 @contextmanager
-def _opened(run_file: Path, limit: int | None) -> "Iterator[LabelRun]":
+def _opened(
+    run_file: Path, limit: int | None, model_version: str | None = None
+) -> "Iterator[LabelRun]":
     from pipeline.config import load_run_file  # noqa: PLC0415
     from pipeline.label import LabelRun  # noqa: PLC0415
     from pipeline.progress import Progress  # noqa: PLC0415
@@ -175,7 +189,8 @@ def _opened(run_file: Path, limit: int | None) -> "Iterator[LabelRun]":
     with chatter_on_stderr(), stop_on_signals() as stop:
         progress = Progress()
         try:
-            yield LabelRun(load_run_file(run_file), limit, stop, progress)
+            run = load_run_file(run_file)
+            yield LabelRun(run, limit, stop, progress, version=model_version)
         finally:
             progress.end()
 

@@ -98,6 +98,17 @@ class PredictionTables:
         """
         return read_by_image(self._predictions.snapshot(), _distinct(keys))
 
+    def sizes(self, images: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return height and width in pixels of images that have predictions, by id and etag."""
+        wanted = pa.array(images, type=pa.string())
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        columns = ["image_id", "etag", "height", "width"]
+        for _, table in self._predictions.snapshot().scan(columns):
+            rows = table.filter(pc.is_in(table["image_id"], value_set=wanted))
+            for image, etag, *size in zip(*(rows[c].to_pylist() for c in columns), strict=True):
+                found[image, etag] = (size[0], size[1])
+        return found
+
     def failures(self, keys: Iterable[str]) -> Iterator[Failure]:
         """Yield the latest failure of each of those keys that has no prediction."""
         wanted = _distinct(keys)

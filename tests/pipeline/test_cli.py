@@ -49,7 +49,7 @@ def test_help_names_every_command_and_loads_neither_torch_nor_ray() -> None:
         "sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("label", "publish", "predict", "conformance", "scenes", "export"):
+    for command in ("label", "publish", "predict", "conformance", "scenes", "export", "import"):
         assert command in done.stdout
 
 

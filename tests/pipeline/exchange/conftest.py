@@ -18,6 +18,7 @@ from pipeline.asked import Asked, AskedImage, asked_of
 from pipeline.config import RunFile
 from pipeline.exchange.export import Shaping
 from pipeline.export_masks import ExportRequest, export_masks
+from pipeline.import_masks import ImportRequest, ImportSummary, import_masks
 from pipeline.masks import Mask
 from pipeline.progress import Progress
 from pipeline.records import Correction, Prediction, Timings
@@ -73,7 +74,7 @@ class Street:
 
     def asked(self, version: str | None = None) -> Asked:
         """Return all that the run asks."""
-        model = chosen_model(self.run, version)
+        model = chosen_model(self.run, self.store, version)
         return asked_of(self.run, model.version, model.settings_json, threading.Event())
 
     def image(self, name: str) -> AskedImage:
@@ -118,6 +119,35 @@ class Street:
         manifest = export_masks(self.run, request, stop, Progress(io.StringIO()))
         assert json.loads((request.out / "export.json").read_text()) == manifest
         return manifest
+
+    def bring(
+        self, source: Path | str, target: str = "corrections", **changes: Any
+    ) -> ImportSummary:
+        """Import COCO unless told otherwise; return the summary."""
+        request = ImportRequest(
+            source=str(source),
+            target=target,  # type: ignore[arg-type]
+            format=changes.pop("fmt", "coco"),
+            name=changes.pop("name", "old"),
+            labels=changes.pop("labels", {}),
+            exhaustive=changes.pop("exhaustive", False),
+            partial=changes.pop("partial", False),
+        )
+        assert not changes
+        return import_masks(self.run, request, threading.Event(), Progress(io.StringIO()))
+
+    def corrections(self) -> dict[tuple[str, str], Correction]:
+        """Return the latest corrections by picture and label."""
+        names = {image: asked.name for image, asked in self.asked().images.items()}
+        rows = CorrectionTable(self.store).latest()
+        return {(names[row.image_id], row.label): row for row in rows}
+
+    def predictions(self, version: str) -> dict[tuple[str, str], Prediction]:
+        """Return the predictions of a version by picture and label."""
+        asked = self.asked(version)
+        names = {image: known.name for image, known in asked.images.items()}
+        images = PredictionTables(self.store).read_by_image(asked.keys())
+        return {(names[row.image_id], row.label): row for rows in images for row in rows}
 
     @property
     def out(self) -> Path:
