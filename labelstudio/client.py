@@ -26,6 +26,7 @@ _CALL_SECONDS = 60.0
 _IMPORT_SECONDS = 900.0
 _KEYS_A_LOOKUP = 50
 _TASKS_A_PAGE = 100
+_GONE = 404
 # 500 is what a storage without any credentials gets.
 _NO_STORAGE = (400, 500)
 
@@ -45,6 +46,25 @@ class Project:
     labels: tuple[str, ...]
     tasks: int
     model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One condition of the data manager's filters, on a column of tasks."""
+
+    column: str
+    operator: str
+    type: str
+    value: object
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the server takes it."""
+        return {
+            "filter": f"filter:tasks:{self.column}",
+            "operator": self.operator,
+            "type": self.type,
+            "value": self.value,
+        }
 
 
 class LabelStudioClient:
@@ -183,6 +203,75 @@ class LabelStudioClient:
                 return
             page += 1
 
+    def tasks_after(
+        self, project: int, number: int, rules: Sequence[Rule]
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return the first tasks that pass ``rules`` and have a higher number, lowest first.
+
+        Each task has its ``annotations_ids``, as text. Paging by numbers instead of pages loses
+        none when others are deleted in between.
+
+        Returns:
+            The tasks of one page, none after the last, and how many pass in all.
+        """
+        items = [*rules, Rule("id", "greater", "Number", number)]
+        filters = {"conjunction": "and", "items": [rule.to_json() for rule in items]}
+        asked = {
+            "project": project,
+            "page": 1,
+            "page_size": _TASKS_A_PAGE,
+            "resolve_uri": "false",
+            "query": json.dumps({"filters": filters}),
+        }
+        with self._calling(f"list the annotated tasks of project {project}"):
+            answer = self._get("/api/tasks", asked)
+            return answer["tasks"], int(answer["total"])
+
+    def annotation(self, number: int) -> dict[str, Any] | None:
+        """Return an annotation, submitted or skipped; None if there is none of that number."""
+        with self._calling(f"read annotation {number}"):
+            answer = self._send("GET", f"/api/annotations/{number}/")
+            if answer.status_code == _GONE:
+                return None
+            answer.raise_for_status()
+            return cast("dict[str, Any]", answer.json())
+
+    def annotations(self, task: int) -> list[dict[str, Any]]:
+        """Return all annotations of a task, skipped ones too; none if the task is gone."""
+        with self._calling(f"read task {task}"):
+            answer = self._send("GET", f"/api/tasks/{task}", params={"resolve_uri": "false"})
+            if answer.status_code == _GONE:
+                return []
+            answer.raise_for_status()
+            return cast("list[dict[str, Any]]", answer.json()["annotations"])
+
+    def count_annotations(self, project: int) -> int:
+        """Return how many annotations a project holds, skipped ones too, drafts not."""
+        with self._calling(f"read project {project}"):
+            row = self._get(f"/api/projects/{project}")
+            return int(row["total_annotations_number"]) + int(row["skipped_annotations_number"])
+
+    def webhooks(self, project: int) -> list[dict[str, Any]]:
+        """Return the webhooks of a project, with the headers that they send."""
+        with self._calling(f"list the webhooks of project {project}"):
+            rows = self._get("/api/webhooks/", {"project": project})
+            return cast("list[dict[str, Any]]", rows)
+
+    def save_webhook(self, settings: Mapping[str, Any], number: int | None = None) -> int:
+        """Make a webhook, or change the one with that number; return its number."""
+        path, method = ("/api/webhooks/", "POST") if number is None else _webhook(number)
+        with self._calling("set up a webhook"):
+            answer = self._send(method, path, content=json.dumps(settings).encode())
+            answer.raise_for_status()
+            return int(answer.json()["id"])
+
+    def delete_webhook(self, number: int) -> None:
+        """Delete a webhook; nothing if it is gone."""
+        with self._calling(f"delete webhook {number}"):
+            answer = self._send("DELETE", f"/api/webhooks/{number}/")
+            if answer.status_code != _GONE:
+                answer.raise_for_status()
+
     def storages(self, kind: str, project: int) -> list[dict[str, Any]]:
         """Return a project's source storages of a kind, ``localfiles`` or ``s3``."""
         with self._calling(f"list the storages of project {project}"):
@@ -252,6 +341,10 @@ class LabelStudioClient:
         answer = self._send("GET", path, params=params)
         answer.raise_for_status()
         return answer.json()
+
+
+def _webhook(number: int) -> tuple[str, str]:
+    return f"/api/webhooks/{number}/", "PATCH"
 
 
 def is_loopback(url: str) -> bool:

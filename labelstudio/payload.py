@@ -28,6 +28,7 @@ from pipeline.records import Arm, Prediction
 Json = dict[str, Any]
 
 COARSEST = 16
+COARSE_NOTE = "shown in squares of {} pixels"
 SHOWING = Showing()
 _POINT_WIDTH = 0.8
 _DATA_BYTES = 600
@@ -210,7 +211,7 @@ def _mask(row: Prediction, mask: NDArray[np.bool_], coarseness: int) -> Json:
         "score": unit(row.predicted_iou),
     }
     if coarseness > 1:
-        region["meta"] = {"text": [f"shown in squares of {coarseness} pixels"]}
+        region["meta"] = {"text": [COARSE_NOTE.format(coarseness)]}
     return region
 
 

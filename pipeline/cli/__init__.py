@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.collect import collect
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export
@@ -141,6 +142,7 @@ def predict(
     return ExitCode.DONE
 
 
+app.command()(collect)
 app.command()(evaluate)
 app.command()(explain)
 app.command()(export)

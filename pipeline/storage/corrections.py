@@ -4,10 +4,12 @@ A correction that is changed, skipped or deleted later is another row with the s
 one counts. Old versions of the table stay readable, which is what a training set is frozen by.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.records import Correction
 from pipeline.storage.delta import FencedTable
@@ -20,6 +22,19 @@ from pipeline.storage.schemas import (
 )
 from pipeline.storage.store import Store
 
+_UNIT = ["image_id", "label", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The latest revision of one correction, without what it says."""
+
+    id: str
+    task: int
+    annotation: int
+    updated_at: datetime
+    deleted: bool
+
 
 class CorrectionTable:
     """The corrections of one store. One process appends at a time.
@@ -29,6 +44,7 @@ class CorrectionTable:
 
     def __init__(self, store: Store) -> None:
         self._table = FencedTable(store, "corrections", CORRECTIONS_SCHEMA.append(COMMITTED_AT))
+        self._known: dict[str, datetime] | None = None
 
     @property
     def version(self) -> int:
@@ -44,15 +60,17 @@ class CorrectionTable:
         Raises:
             StoppedError: another process has appended since this table was opened.
         """
-        known = self._revisions()
+        if self._known is None:
+            self._known = self._newest()
         newest: dict[str, Correction] = {}
         for row in rows:
-            before = newest[row.id].updated_at if row.id in newest else known.get(row.id)
+            before = newest[row.id].updated_at if row.id in newest else self._known.get(row.id)
             if before is None or row.updated_at > before:
                 newest[row.id] = row
         table = corrections_to_arrow(list(newest.values()))
         now = pa.array([datetime.now(UTC)] * table.num_rows, type=COMMITTED_AT.type)
         self._table.append(table.append_column(COMMITTED_AT, now))
+        self._known.update((row.id, row.updated_at) for row in newest.values())
         return int(table.num_rows)
 
     def latest(self, version: int | None = None) -> Iterator[Correction]:
@@ -61,12 +79,7 @@ class CorrectionTable:
         Args:
             version: of the table; None for the current one.
         """
-        newest = self._revisions(version)
-        snapshot = self._table.snapshot(version)
-        for _, table in snapshot.scan(CORRECTIONS_SCHEMA.names):
-            pairs = zip(table["id"].to_pylist(), table["updated_at"].to_pylist(), strict=True)
-            chosen = [place for place, (row, at) in enumerate(pairs) if newest[row] == at]
-            yield from corrections_from_arrow(table.take(pa.array(chosen, type=pa.int64())))
+        return self._rows(self._newest(version), version)
 
     def model_versions(self) -> set[str]:
         """Return the versions whose predictions anybody corrected."""
@@ -86,7 +99,47 @@ class CorrectionTable:
         """
         return latest_by_image(self._table.snapshot(version), images)
 
-    def _revisions(self, version: int | None = None) -> dict[str, datetime]:
+    def find(self, ids: Iterable[str]) -> Iterator[Correction]:
+        """Yield the latest revision of the corrections with those ids."""
+        newest = self._newest()
+        return self._rows({row: newest[row] for row in ids if row in newest})
+
+    def revisions(self, prefix: str = "") -> Iterator[Revision]:
+        """Yield what is known of the corrections whose ids begin so, one at a time."""
+        newest = self._newest()
+        columns = ["id", "task", "annotation", "updated_at", "verdict"]
+        for _, table in self._table.snapshot().scan(columns):
+            for row in table.filter(pc.starts_with(table["id"], prefix)).to_pylist():
+                deleted = row.pop("verdict") == "deleted"
+                if newest[row["id"]] == row["updated_at"]:
+                    yield Revision(**row, deleted=deleted)
+
+    def shared(self) -> Iterator[Correction]:
+        """Yield the latest revisions about queries that several annotators worked on."""
+        newest = self._newest()
+        columns = ["id", "updated_at", *_UNIT, "annotator"]
+        parts = [
+            table.take(_places(table, newest)) for _, table in self._table.snapshot().scan(columns)
+        ]
+        if not parts:
+            return iter(())
+        rows = pa.concat_tables(parts)
+        people = rows.group_by(_UNIT).aggregate([("annotator", "count_distinct")])
+        several = people.filter(pc.field("annotator_count_distinct") > 1).select(_UNIT)
+        chosen = rows.join(several, keys=_UNIT, join_type="inner")["id"].to_pylist()
+        return self._rows({row: newest[row] for row in chosen})
+
+    def _rows(
+        self, newest: Mapping[str, datetime], version: int | None = None
+    ) -> Iterator[Correction]:
+        """Yield those revisions; only the row groups that hold one are read."""
+        snapshot = self._table.snapshot(version)
+        for group, table in snapshot.scan(["id", "updated_at"]):
+            places = _places(table, newest)
+            if len(places):
+                yield from corrections_from_arrow(snapshot.read(group).take(places))
+
+    def _newest(self, version: int | None = None) -> dict[str, datetime]:
         newest: dict[str, datetime] = {}
         for _, table in self._table.snapshot(version).scan(["id", "updated_at"]):
             pairs = zip(table["id"].to_pylist(), table["updated_at"].to_pylist(), strict=True)
@@ -94,3 +147,10 @@ class CorrectionTable:
                 if row not in newest or newest[row] < at:
                     newest[row] = at
         return newest
+
+
+def _places(table: pa.Table, newest: Mapping[str, datetime]) -> pa.Array:
+    """Return the places of the rows that are the latest revision of an id in ``newest``."""
+    pairs = zip(table["id"].to_pylist(), table["updated_at"].to_pylist(), strict=True)
+    chosen = [place for place, (row, at) in enumerate(pairs) if newest.get(row) == at]
+    return pa.array(chosen, type=pa.int64())

@@ -25,6 +25,7 @@ from pipeline.storage.schemas import (
 )
 from pipeline.storage.shards import Shard, list_shards, read_shard
 from pipeline.storage.store import Store
+from pipeline.storage.versions import PredictionVersions
 
 _ORPHANS_AT_ONCE = 64
 
@@ -108,6 +109,10 @@ class PredictionTables:
             for image, etag, *size in zip(*(rows[c].to_pylist() for c in columns), strict=True):
                 found[image, etag] = (size[0], size[1])
         return found
+
+    def versions(self) -> PredictionVersions:
+        """Return all predictions of each image, as committed now."""
+        return PredictionVersions(self._predictions.snapshot())
 
     def failures(self, keys: Iterable[str]) -> Iterator[Failure]:
         """Yield the latest failure of each of those keys that has no prediction."""

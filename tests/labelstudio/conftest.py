@@ -15,14 +15,18 @@ from PIL import Image
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient, Project
+from labelstudio.collect import Collector, Tally
 from labelstudio.projects import run_projects
 from labelstudio.publish import PublishSummary, publish
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
 from pipeline import masks
-from pipeline.records import Point, Prediction, Timings
+from pipeline.records import Correction, Point, Prediction, Timings
+from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.settings import S3Settings
-from pipeline.storage.store import open_store
+from pipeline.storage.shards import write_shard
+from pipeline.storage.store import Store, open_store
+from pipeline.storage.tables import PredictionTables
 
 
 @pytest.fixture
@@ -173,3 +177,78 @@ def street(
     title = f"{request.node.name[:36]} {secrets.token_hex(4)}"
     settings = LabelStudioSettings(url=label_studio.url, project=title)
     return Street(client, settings, SecretStr(label_studio.token), tmp_path / "store")
+
+
+@dataclass(frozen=True)
+class Office:
+    """A street whose predictions are in the table, and the people who work on it."""
+
+    street: Street
+
+    @property
+    def store(self) -> Store:
+        """The store, opened anew."""
+        return open_store(str(self.street.folder), S3Settings())
+
+    def at(self, server: LabelStudioServer, title: str) -> "Office":
+        """Return the same office at another server."""
+        token = SecretStr(server.token)
+        settings = LabelStudioSettings(url=server.url, project=title)
+        client = LabelStudioClient(server.url, token)
+        return Office(replace(self.street, client=client, settings=settings, token=token))
+
+    def publish(self, images: Iterable[Sequence[Prediction]], **changes: Any) -> None:
+        """Commit predictions and publish them."""
+        images = [list(image) for image in images]
+        PredictionTables(self.store).commit([write_shard(self.store, image) for image in images])
+        self.street.publish(images, **changes)
+
+    def collector(self) -> Collector:
+        """Return a collector that goes on polling."""
+        return Collector(self.street.client, self.street.settings, self.store, lambda _: None)
+
+    def collect(self) -> Tally:
+        """Collect once, as a process of its own would."""
+        tally = Tally()
+        self.collector().poll(tally)
+        return tally
+
+    def rows(self) -> list[Correction]:
+        """Return the latest revisions in the table."""
+        return list(CorrectionTable(self.store).latest())
+
+    def verdicts(self) -> list[str]:
+        """Return the verdicts in the table, sorted."""
+        return sorted(row.verdict for row in self.rows())
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Do what a browser does."""
+        headers = {"Authorization": f"Token {self.street.token.get_secret_value()}"}
+        address = self.street.client.url + path
+        answer = httpx.request(method, address, headers=headers, json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return all tasks in full, by number."""
+        return sorted(self.street.tasks(), key=lambda task: int(task["id"]))
+
+    def submit(self, task: dict[str, Any], **changes: Any) -> int:
+        """Submit a task as it is shown, unless told otherwise; return the annotation's number."""
+        regions = [region for shown in task["predictions"] for region in shown["result"]]
+        body = {"result": regions, "lead_time": 8.0, **changes}
+        return int(self.call("POST", f"/api/tasks/{task['id']}/annotations/", body)["id"])
+
+    def change(self, annotation: int, **changes: Any) -> None:
+        """Submit an annotation again."""
+        self.call("PATCH", f"/api/annotations/{annotation}/", changes)
+
+    def delete(self, annotation: int) -> None:
+        """Delete an annotation."""
+        self.call("DELETE", f"/api/annotations/{annotation}/")
+
+
+@pytest.fixture
+def office(street: Street) -> Office:
+    """People at work on this test's project."""
+    return Office(street)
