@@ -10,6 +10,7 @@ from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import ConfigError
 from pipeline.exchange.settings import ExclusiveGroups
 from pipeline.learning.settings import DataSettings
+from pipeline.review.settings import ReviewSettings
 from pipeline.settings import Settings
 from pipeline.sources.settings import SourceSettings
 from pipeline.storage.settings import S3Settings
@@ -43,6 +44,7 @@ class RunFile(Settings):
     labelstudio: LabelStudioSettings | None = None
     finetune: FinetuneSettings = FinetuneSettings()
     exclusive: ExclusiveGroups = ()
+    review: ReviewSettings = ReviewSettings()
     s3: S3Settings = S3Settings()
 
 

@@ -13,12 +13,14 @@ from pydantic import SecretStr
 
 from labelstudio.publish import PublishSummary, publish
 from labelstudio.settings import LabelStudioSettings
+from labelstudio.showing import Showing
 from labelstudio.token import checked_token
 from pipeline.config import RunFile
 from pipeline.errors import ConfigError, InputError, StoppedError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.records import Failure, ImageTasks
+from pipeline.review.session import ReviewSession
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
@@ -56,7 +58,9 @@ class LabelRun:
         self.stop = stop
         self.progress = progress
         self.stages = Stages()
-        self._ask = ask or partial(image_tasks, run.source, run.s3, limit=limit)
+        self._ask = ask or partial(
+            image_tasks, run.source, run.s3, limit=limit, reword_share=run.review.reword_share
+        )
         self._token = checked_token(run.labelstudio) if run.labelstudio else SecretStr("")
         self.store = open_store(run.store, run.s3)
         self.tables = PredictionTables(self.store)
@@ -89,11 +93,15 @@ class LabelRun:
         """Take the last step alone: publish all predictions there are of what is asked."""
         if self.run.labelstudio is None:
             raise ConfigError(f"run {self.run.name}: no 'labelstudio' part, so nowhere to publish")
-        for _ in self._open_work():  # only the plan is wanted
-            pass
+        self.plan_all()
         if self._version is not None:
             self._check_there()
         return self._publish(self.run.labelstudio)
+
+    def plan_all(self) -> None:
+        """Take down in :attr:`plan` all that is asked, and do none of it."""
+        for _ in self._open_work():
+            pass
 
     def failures(self) -> Iterator[Failure]:
         """Yield why units of work have no prediction."""
@@ -109,10 +117,18 @@ class LabelRun:
             )
 
     def _publish(self, settings: LabelStudioSettings) -> PublishSummary:
+        opened = ReviewSession(
+            self.run.review,
+            self.store,
+            self.tables,
+            self.plan,
+            model_version=self.model.version,
+            say=self.progress.say,
+        )
         self.progress.begin("images published")
-        with self.stages.timed("publish"):
+        with self.stages.timed("publish"), opened as review:
             return publish(
-                self.tables.read_by_image(self.plan.keys),
+                review.for_people(),
                 run=self.run.name,
                 settings=settings,
                 token=self._token,
@@ -120,6 +136,7 @@ class LabelRun:
                 s3=self.run.s3,
                 labels=tuple(self.plan.labels),
                 progress=self._advance,
+                showing=Showing(review.judge.score, review.judge.arm, review.judge.name),
             )
 
     def _predict(self) -> int:

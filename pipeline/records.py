@@ -52,6 +52,8 @@ class LabelTask:
     """The unit of work: one query on one image, with the key its result will carry.
 
     ``id`` is the name that the user's manifest gives it, if any; it goes into the tables.
+    ``rewords`` is the key of the task that this one asks in other words, to compare the answers;
+    empty for what the user asked for.
     """
 
     key: str
@@ -59,6 +61,7 @@ class LabelTask:
     query: str
     form: QueryForm = "auto"
     id: str = ""
+    rewords: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.calibrate import calibrate
 from pipeline.cli.collect import collect
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.explain import explain
@@ -142,6 +143,7 @@ def predict(
     return ExitCode.DONE
 
 
+app.command()(calibrate)
 app.command()(collect)
 app.command()(evaluate)
 app.command()(explain)

@@ -11,12 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2_000
-SEED = 0
-COVERAGE = 0.95
-_AT_ONCE = 100
-
-Interval = tuple[float, float]
+from pipeline.bootstrap import Interval, cluster_sums, interval, resample
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +66,16 @@ def figures(scores: Sequence[Score]) -> Figures:
     """Return the figures over scores, of which there is at least one."""
     assert scores, "a mean needs a value"
     sums = _sums_by_image(scores)
-    resampled = _resample(sums)
+    resampled = resample(sums)
     present = [score for score in scores if score.present]
     absent = [score for score in scores if not score.present]
     whole = sums.sum(axis=0, keepdims=True)
     of_present = _sums_by_image(present).sum(axis=0, keepdims=True) if present else None
     return Figures(
         giou=float(_giou(whole)[0]),
-        giou_ci=_interval(_giou(resampled)),
+        giou_ci=interval(_giou(resampled)),
         ciou=float(_ciou(whole)[0]),
-        ciou_ci=_interval(_ciou(resampled)),
+        ciou_ci=interval(_ciou(resampled)),
         see_accuracy=sum(score.present == score.found for score in scores) / len(scores),
         queries=len(scores),
         images=len(sums),
@@ -101,22 +96,8 @@ def _share(scores: Sequence[Score], holds: Callable[[Score], bool]) -> float | N
 
 def _sums_by_image(scores: Sequence[Score]) -> NDArray[np.float64]:
     """Return, per image, the sums of IoU, queries, intersections and unions: (images, 4)."""
-    places: dict[str, int] = {}
-    rows = np.array([places.setdefault(score.image_id, len(places)) for score in scores])
     values = np.array([(score.iou, 1, score.intersection, score.union) for score in scores])
-    sums = np.zeros((len(places), values.shape[1]))
-    np.add.at(sums, rows, values)
-    return sums
-
-
-def _resample(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Draw as many images as there are, with replacement; return the sums (RESAMPLES, 4)."""
-    random = np.random.default_rng(SEED)
-    images = len(sums)
-    even = np.full(images, 1 / images)
-    return np.concatenate(
-        [random.multinomial(images, even, _AT_ONCE) @ sums for _ in range(RESAMPLES // _AT_ONCE)]
-    )
+    return cluster_sums([score.image_id for score in scores], values)
 
 
 def _giou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -127,9 +108,3 @@ def _ciou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return summed intersection over summed union, 1 where nothing is or was found anywhere."""
     union = sums[:, 3]
     return np.divide(sums[:, 2], union, out=np.ones_like(union), where=union > 0)
-
-
-def _interval(values: NDArray[np.float64]) -> Interval:
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)

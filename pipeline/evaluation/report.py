@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.bootstrap import Interval
 from pipeline.errors import ExitCode
-from pipeline.evaluation.metrics import Figures, Interval
+from pipeline.evaluation.metrics import Figures
 from pipeline.records import Failure
 
 _SHOWN = 5

@@ -23,13 +23,14 @@ _MAX_BYTES = 64_000_000
 class AskedQuery:
     """A query as somebody wrote it, and where: the label is still open when it is None.
 
-    ``id`` is the name that its row has in a manifest, if any.
+    ``id`` is the name that its row has in a manifest, if any; ``wordings`` say it in other ways.
     """
 
     label: str | None
     text: str
     where: str
     id: str = ""
+    wordings: tuple[str, ...] = ()
 
 
 def everywhere(queries: list[QuerySettings] | str, reader: ObjectReader) -> tuple[AskedQuery, ...]:
@@ -88,7 +89,7 @@ def name_queries(asked: Iterable[AskedQuery], image: str) -> tuple[tuple[Query, 
 
 def _asked(queries: Sequence[QuerySettings], where: str) -> tuple[AskedQuery, ...]:
     return tuple(
-        AskedQuery(query.label, query.text, f"{where} entry {number}")
+        AskedQuery(query.label, query.text, f"{where} entry {number}", wordings=query.wordings)
         for number, query in enumerate(queries, start=1)
     )
 

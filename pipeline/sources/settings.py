@@ -15,11 +15,18 @@ def _not_blank(text: str) -> str:
     return text
 
 
+Text = Annotated[str, AfterValidator(_not_blank)]
+
+
 class QuerySettings(Settings):
-    """One query that is applied to every image; without a label, one is made from its place."""
+    """One query that is applied to every image; without a label, one is made from its place.
+
+    ``wordings`` are other ways to say it, which may turn out to be better ones.
+    """
 
     label: Label | None = None
-    text: Annotated[str, AfterValidator(_not_blank)]
+    text: Text
+    wordings: tuple[Text, ...] = ()
 
 
 class SourceSettings(Settings):

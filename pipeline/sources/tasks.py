@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
+from pipeline.draws import drawn
 from pipeline.errors import MissingError
 from pipeline.records import ImageRef, ImageTasks, LabelTask, Query, task_key
 from pipeline.sources.grouping import ManifestImage, images_of
@@ -30,6 +31,8 @@ def image_tasks(
     model_version: str,
     settings_json: str,
     limit: int | None = None,
+    *,
+    reword_share: float = 0.0,
 ) -> Iterator[ImageTasks]:
     """Yield the images of a source in a stable order, at most ``limit`` of them.
 
@@ -43,6 +46,8 @@ def image_tasks(
         model_version: part of every key.
         settings_json: the canonical JSON of everything else that changes a result.
         limit: the most images; None for all.
+        reword_share: of the images that are asked the first of a query's other wordings as well,
+            drawn by their names.
 
     Raises:
         InputError: the source is missing or empty, or a manifest or query file is wrong.
@@ -50,6 +55,7 @@ def image_tasks(
     """
     reader = ObjectReader(s3)
     common = everywhere(source.queries, reader)
+    wordings = {query.text: query.wordings[0] for query in common if query.wordings}
     place = locate(source.images)
     if is_manifest(place):
         images = _manifest_images(place, reader, common)
@@ -59,10 +65,14 @@ def image_tasks(
     for image, asked in islice(images, limit):
         queries, twice = name_queries(asked, image.uri)
         dropped += twice
-        yield ImageTasks(
-            image,
-            tuple(_task(image, query, model_version, settings_json) for query in queries),
-        )
+        tasks = [_task(image, query, model_version, settings_json) for query in queries]
+        if wordings and drawn("reword", image.id, reword_share):
+            tasks += [
+                _reworded(image, task, wordings[task.query], model_version, settings_json)
+                for task in tasks
+                if task.query in wordings
+            ]
+        yield ImageTasks(image, tuple(tasks))
     if dropped:
         _LOG.warning("%s: %d queries were asked twice and count once", place.uri, dropped)
 
@@ -70,6 +80,13 @@ def image_tasks(
 def _task(image: ImageRef, query: Query, model_version: str, settings: str) -> LabelTask:
     key = task_key(image, query, model_version, settings)
     return LabelTask(key, query.label, query.text, query.form, query.id)
+
+
+def _reworded(
+    image: ImageRef, task: LabelTask, text: str, model_version: str, settings: str
+) -> LabelTask:
+    key = task_key(image, Query(task.label, text), model_version, settings)
+    return LabelTask(key, task.label, text, rewords=task.key)
 
 
 def _manifest_images(

@@ -42,6 +42,7 @@ class Readloop:
             },
             "model": str(self._tiny),
             "pool": {"replicas": 1, "images_per_batch": 2},
+            "review": {"blank_share": 0},
         }
         path = self.folder / "run.yaml"
         path.write_text(yaml.safe_dump({**run, **changes}), encoding="utf-8")
