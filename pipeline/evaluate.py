@@ -16,6 +16,7 @@ from pipeline.evaluation.report import Evaluation
 from pipeline.label import LabelRun
 from pipeline.progress import Progress
 from pipeline.sources.settings import SourceSettings
+from workers.dialogue import dialogue_loss
 from workers.settings import PoolSettings
 
 
@@ -54,4 +55,16 @@ def evaluate(
     failures = list(run.failures())
     if not scores:
         raise InputError(f"{dataset} {split}: no query was answered; first: {failures[0].reason}")
-    return Evaluation(dataset, split, run.model.version, figures(scores), failures, run.store.uri)
+    progress.say("measuring the loss of plain dialogue")
+    dialogue = dialogue_loss(run.model, pool, run.store, stop)
+    return Evaluation(
+        dataset=dataset,
+        split=split,
+        model_version=run.model.version,
+        model=run.model.source,
+        figures=figures(scores),
+        dialogue_loss=dialogue.loss,
+        dialogue_tokens=dialogue.tokens,
+        failures=failures,
+        store=run.store.uri,
+    )

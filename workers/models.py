@@ -47,16 +47,21 @@ class PlannedModel:
     version: str
     settings_json: str
 
+    @property
+    def name(self) -> str:
+        """Version and a hash of the settings: equal names, equal answers."""
+        return f"{self.version}-{hashlib.sha256(self.settings_json.encode()).hexdigest()[:8]}"
+
     def record(self, store: Store) -> None:
         """Write down once, in ``model_sources/``, which weights a ``model_version`` stands for."""
-        digest = hashlib.sha256(f"{self.source}\n{self.settings_json}".encode()).hexdigest()[:8]
+        source = hashlib.sha256(self.source.encode()).hexdigest()[:8]
         content = {
             "model_version": self.version,
             "source": self.source,
             "settings": json.loads(self.settings_json),
         }
         store.put_new(
-            f"model_sources/{self.version}-{digest}.json", json.dumps(content, indent=2).encode()
+            f"model_sources/{self.name}-{source}.json", json.dumps(content, indent=2).encode()
         )
 
     def loader(self, s3: S3Settings, pool: PoolSettings) -> "EngineLoader":

@@ -39,8 +39,9 @@ def evaluate(
     high], 95 % over resampled images; queries, images, absent: counts; giou_present,
     ciou_present: without the queries whose object is absent; denied_absent, denied_present:
     shares of absent and of present objects denied in words; corrected_absent: of those false
-    expressions whose true one is known, how many denials quote it; failed: queries without a
-    prediction; dataset, split, model_version, store. null: nothing to count.
+    expressions whose true one is known, how many denials quote it; dialogue_loss: nats a token
+    over the dialogue_tokens of plain answers; failed: queries without a prediction; dataset,
+    split, model_version, model (its source, pinned), store. null: nothing to count.
     """
     from pipeline.evaluate import evaluate as measure  # noqa: PLC0415
     from pipeline.progress import Progress  # noqa: PLC0415

@@ -16,6 +16,8 @@ _SHOWN = 5
 class Evaluation:
     """Figures of one model on one split.
 
+    ``model`` is where its weights lie, pinned. ``dialogue_loss`` is the mean negative
+    log-likelihood, in nats a token, of ``dialogue_tokens`` tokens of plain answers.
     ``figures`` are over the queries that have a prediction; ``failures`` are the others, and with
     any of them the figures are not those of the published set.
     """
@@ -23,7 +25,10 @@ class Evaluation:
     dataset: str
     split: str
     model_version: str
+    model: str
     figures: Figures
+    dialogue_loss: float
+    dialogue_tokens: int
     failures: Sequence[Failure]
     store: str
 
@@ -38,7 +43,10 @@ class Evaluation:
             "dataset": self.dataset,
             "split": self.split,
             "model_version": self.model_version,
+            "model": self.model,
             **asdict(self.figures),
+            "dialogue_loss": self.dialogue_loss,
+            "dialogue_tokens": self.dialogue_tokens,
             "failed": len(self.failures),
             "store": self.store,
         }
@@ -57,6 +65,8 @@ class Evaluation:
             f"{_percent(figures.denied_absent)} of the absent objects "
             f"({_percent(figures.corrected_absent)} with the true expression), "
             f"{_percent(figures.denied_present)} of the present ones",
+            f"plain dialogue: {self.dialogue_loss:.3f} nats a token over "
+            f"{self.dialogue_tokens} tokens",
             f"predictions: {self.store}",
         ]
         if self.failures:

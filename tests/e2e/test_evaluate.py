@@ -68,6 +68,8 @@ def test_figures_are_those_of_the_table_and_a_second_run_asks_nothing(
     right = [row["present"] == (row["query"] != "the green star") for row in rows]
     assert first.result["see_accuracy"] == np.mean(right)
     assert (first.result["queries"], first.result["absent"], first.result["failed"]) == (2, 1, 0)
+    assert first.result["dialogue_loss"] > 0
+    assert first.result["dialogue_tokens"] > 32
     assert first.result["giou_ci"] == [first.result["giou"]] * 2
 
     assert readloop_on_nodes(*command).result == first.result

@@ -57,7 +57,10 @@ def central_square(picture: np.ndarray) -> Box:
 
 
 def with_map(picture: np.ndarray, values: np.ndarray, box: Box) -> np.ndarray:
-    """Lay a map (h, w) in colors over a box of the picture in gray, and frame it."""
+    """Lay a map (h, w) in colors over a box of the picture in gray, frame it, outline its half.
+
+    The outline is where the map, normalized to [0, 1], is 0.5.
+    """
     left, top, right, bottom = box
     size = (right - left, bottom - top)
     colors = cv2.resize(heat(values), size, interpolation=cv2.INTER_LINEAR)
@@ -65,9 +68,30 @@ def with_map(picture: np.ndarray, values: np.ndarray, box: Box) -> np.ndarray:
     panel = gray.copy()
     area = np.s_[top:bottom, left:right]
     panel[area] = gray[area] * (1 - MAP_OPACITY) + colors * MAP_OPACITY
-    drawn = Image.fromarray(panel.astype(np.uint8))
-    ImageDraw.Draw(drawn).rectangle((left, top, right - 1, bottom - 1), outline=WHITE)
-    return np.array(drawn)
+    drawn = np.ascontiguousarray(panel.astype(np.uint8))
+    fine = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    half = (fine >= (fine.min() + fine.max()) / 2).astype(np.uint8)
+    outlines, _ = cv2.findContours(half, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, outlines, -1, BLACK, 3, offset=(left, top))
+    cv2.drawContours(drawn, outlines, -1, WHITE, 1, offset=(left, top))
+    cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), WHITE, 1)
+    return drawn
+
+
+def scale_bar(width: int, font: Font) -> Image.Image:
+    """The colors of a map from its lowest value to its highest, with the outline's 0.5 marked."""
+    height = round(1.35 * font.getbbox("Åg")[3])
+    bar = Image.new("RGB", (width, height), WHITE)
+    text = ("lowest", "0.5", "highest")
+    start, end = (round(font.getlength(text[i])) + GAP for i in (0, 2))
+    colors = heat(np.linspace(0, 1, max(2, width - start - end - GAP))[None])
+    bar.paste(Image.fromarray(colors).resize((colors.shape[1], height // 2)), (start, height // 4))
+    draw = ImageDraw.Draw(bar)
+    middle = start + colors.shape[1] // 2
+    draw.line((middle, height // 4, middle, 3 * height // 4), fill=WHITE, width=3)
+    draw.text((GAP // 2, 0), text[0], BLACK, font)
+    draw.text((width - end + GAP // 2, 0), text[2], BLACK, font)
+    return bar
 
 
 def heat(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from workers.read.drawing import (
     BLACK,
@@ -16,6 +16,7 @@ from workers.read.drawing import (
     central_square,
     draw_points,
     resized,
+    scale_bar,
     stacked,
     with_map,
     with_mask,
@@ -23,12 +24,15 @@ from workers.read.drawing import (
 from workers.read.explain import Explanation, SegInside, agreement
 
 COLUMNS = 3
+MAPS = (1, 2)
+"""Panels that show a map, and get a scale."""
+
 FONT_SHARE = 0.036  # of the figure's panel width
 DPI = 300
 CAPTIONS = (
     "image",
-    "[SEG] to image tokens, language model",
-    "[SEG] to image tokens, SAM's decoder",
+    "similarity to [SEG], language model",
+    "similarity to [SEG], SAM's decoder",
     "points",
     "mask with points",
     "mask without points",
@@ -43,13 +47,18 @@ def figure(image: np.ndarray, query: str, explanation: Explanation) -> bytes:
     parts = []
     for inside in explanation.segments:
         pairs = zip(_panels(picture, inside, scale), _captions(inside), strict=True)
-        parts.append(_grid([_captioned(panel, caption, font) for panel, caption in pairs]))
+        cells = [
+            _captioned(panel, caption, font, scaled=index in MAPS)
+            for index, (panel, caption) in enumerate(pairs)
+        ]
+        parts.append(_grid(cells))
     if not parts:
         parts.append(_captioned(Image.fromarray(picture), "no [SEG]: not in this image", font))
     width = max(part.width for part in parts)
     title = _text([f"query: {query}", f"answer: {explanation.text}"], width, font)
     buffer = io.BytesIO()
-    stacked([title, *parts]).save(buffer, "PNG", dpi=(DPI, DPI))
+    drawn = ImageOps.expand(stacked([title, *parts]), border=2 * GAP, fill=WHITE)
+    drawn.save(buffer, "PNG", dpi=(DPI, DPI))
     return buffer.getvalue()
 
 
@@ -73,12 +82,13 @@ def _captions(inside: SegInside) -> list[str]:
     numbers = agreement(inside)
     told = (
         "",
-        f", IoU at 0.5 with the mask {_number(numbers.language_iou)}",
-        f", IoU {_number(numbers.decoder_iou)}, Spearman {_number(numbers.spearman)}",
+        f": IoU at 0.5 with the mask {_number(numbers.language_iou)}",
+        f": IoU at 0.5 {_number(numbers.decoder_iou)}, Spearman with (b) "
+        f"{_number(numbers.spearman)}",
         f": {_count(inside, 1)} positive, {_count(inside, 0)} negative, "
         f"{_count(inside, -1)} neutral",
-        f", {inside.with_points.mean():.1%} of the image",
-        f", {inside.without_points.mean():.1%}, IoU with the other {_number(numbers.sasp_iou)}",
+        f": {inside.with_points.mean():.1%} of the image",
+        f": {inside.without_points.mean():.1%}, IoU with (e) {_number(numbers.sasp_iou)}",
     )
     return [
         f"({letter}) {caption}{more}"
@@ -94,8 +104,11 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
 
-def _captioned(panel: Image.Image, caption: str, font: Font) -> Image.Image:
-    return stacked([panel, _text([caption], panel.width, font, lines=2)])
+def _captioned(
+    panel: Image.Image, caption: str, font: Font, *, scaled: bool = False
+) -> Image.Image:
+    bar = [scale_bar(panel.width, font)] if scaled else []
+    return stacked([panel, *bar, _text([caption], panel.width, font, lines=2)])
 
 
 def _text(paragraphs: Sequence[str], width: int, font: Font, lines: int = 0) -> Image.Image:

@@ -29,6 +29,10 @@ def test_what_a_stopped_run_had_answered_is_taken_over_and_scored(
     exam = Exam("refcoco", read_samples("refcoco", root, "val"))
     answered(exam, {"a dog": said(2, 2, 6, 8), "the cat": said(answer="None.")})
 
+    dialogue = tmp_path / "store" / "dialogue" / f"{PlannedModel('m', 'm1', '{}').name}.json"
+    dialogue.parent.mkdir()
+    dialogue.write_text('{"loss": 2.5, "tokens": 40}')
+
     evaluation = evaluate(
         "refcoco",
         root,
@@ -47,4 +51,5 @@ def test_what_a_stopped_run_had_answered_is_taken_over_and_scored(
     assert (told["giou"], told["ciou"]) == (pytest.approx(1 / 3), pytest.approx(16 / 40))
     assert (told["see_accuracy"], told["queries"], told["denied_present"]) == (0.5, 2, 0.5)
     assert (told["model_version"], told["failed"]) == ("m1", 0)
+    assert (told["model"], told["dialogue_loss"], told["dialogue_tokens"]) == ("m", 2.5, 40)
     assert "gIoU 33.3 % [33.3, 33.3]" in evaluation.to_text()
