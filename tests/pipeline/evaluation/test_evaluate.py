@@ -22,7 +22,7 @@ Make = Callable[..., Any]
 def test_what_a_stopped_run_had_answered_is_taken_over_and_scored(
     refer: Make, answered: Make, said: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.label.plan_model", lambda *_: PlannedModel("m", "m1", "{}"))
+    monkeypatch.setattr("pipeline.label.chosen_model", lambda *_: PlannedModel("m", "m1", "{}"))
     made = refer()
     made.add(1, [[2, 2, 6, 2, 6, 6, 2, 6]], "a dog", "the cat")
     root = made.write()
