@@ -19,6 +19,7 @@ from pipeline.cli.explain import explain
 from pipeline.cli.export import export
 from pipeline.cli.import_ import import_
 from pipeline.cli.models import models
+from pipeline.cli.phrase import phrase
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
 
@@ -147,6 +148,7 @@ app.command()(calibrate)
 app.command()(collect)
 app.command()(evaluate)
 app.command()(explain)
+app.command()(phrase)
 app.command()(export)
 app.command("import")(import_)
 

@@ -7,6 +7,7 @@ everything that is concluded treats a *unit*, an image or a group, as one.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from pipeline.plan import Plan
 from pipeline.records import Arm, Correction, Prediction
@@ -16,6 +17,18 @@ from pipeline.review.settings import Independent
 from pipeline.storage.tables import PredictionTables
 
 FEWEST_GROUPS = 20
+
+
+class InGroup(Protocol):
+    """Something about an image that may have relatives."""
+
+    @property
+    def image_id(self) -> str:
+        """The image."""
+
+    @property
+    def group(self) -> str:
+        """What keeps related images together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ def split_rewordings(
     return own, others
 
 
-def units(images: Sequence[ReviewedImage], independent: Independent) -> dict[str, str]:
+def units(images: Sequence[InGroup], independent: Independent) -> dict[str, str]:
     """Return the unit of each image, by image id.
 
     ``auto`` takes groups when the images come from :data:`FEWEST_GROUPS` of them or more: with

@@ -26,7 +26,9 @@ def shown(
     """The run with a project of its own on the server."""
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
     title = f"imported {secrets.token_hex(4)}"
-    return street.change(labelstudio={"url": label_studio.url, "project": title})
+    return street.change(
+        labelstudio={"url": label_studio.url, "project": title}, review={"blank_share": 0}
+    )
 
 
 def tasks_of(server: LabelStudioServer, published: dict[str, Any]) -> dict[str, dict[str, Any]]:
