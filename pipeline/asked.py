@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from pipeline.config import RunFile
 from pipeline.errors import StoppedError
 from pipeline.exchange.names import file_name
+from pipeline.progress import Progress
 from pipeline.records import Correction, ImageRef, LabelTask, Prediction
 from pipeline.sources.manifest import is_manifest
 from pipeline.sources.tasks import image_tasks
@@ -42,7 +43,14 @@ class Asked:
             yield from (task.key for task in asked.tasks)
 
 
-def asked_of(run: RunFile, model_version: str, settings_json: str, stop: threading.Event) -> Asked:
+def asked_of(
+    run: RunFile,
+    model_version: str,
+    settings_json: str,
+    *,
+    stop: threading.Event,
+    progress: Progress,
+) -> Asked:
     """Return what a run asks of a model; memory holds about 1 KB an image with three queries.
 
     Raises:
@@ -52,12 +60,15 @@ def asked_of(run: RunFile, model_version: str, settings_json: str, stop: threadi
     """
     root = source_root(run)
     found = Asked()
+    progress.begin("images planned")
     for work in image_tasks(run.source, run.s3, model_version, settings_json):
         if stop.is_set():
             raise StoppedError("stopped while planning; nothing was written")
         name = file_name(work.image.uri, root)
         found.images[work.image.id] = AskedImage(work.image, name, work.tasks)
         found.labels.update(dict.fromkeys(task.label for task in work.tasks))
+        progress.advance(1)
+    progress.end()
     return found
 
 

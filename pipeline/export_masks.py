@@ -102,7 +102,7 @@ class _Export:
         if request.what == "predictions":
             model = chosen_model(run, self._store, request.version)
             self._model = (model.version, model.settings_json)
-        self._asked = asked_of(run, *self._model, stop)
+        self._asked = asked_of(run, *self._model, stop=stop, progress=progress)
         self._check()
 
     def write(self) -> dict[str, Any]:

@@ -122,12 +122,13 @@ class _Import:
         self._store = open_store(run.store, run.s3)
         self._tables = PredictionTables(self._store)
         self._summary = ImportSummary()
+        progress.say(f"reading {request.source}")
         source = _opened(request, run)
         model = ("", "")
         if request.target == "corrections":
             planned = chosen_model(run, self._store, None)
             model = (planned.version, planned.settings_json)
-        self._asked = asked_of(run, *model, stop)
+        self._asked = asked_of(run, *model, stop=stop, progress=progress)
         self._source = RunSource(
             source,
             self._asked,

@@ -150,12 +150,14 @@ class RunSource:
                 category,
                 f"{name}: {category!r} is no label of the run; add --label '{category}=LABEL'",
             )
+        for label in found.empty:
+            self.problems.add("empty_mask", name, f"{name}: the mask of {label!r} has no pixel")
         for label, (mask, _) in found.answers.items():
             if mask is not None and asked.task(label) is None:
                 self.problems.add("not_asked", name, f"{name}: {label!r} is not asked of it")
 
     def _answers(self, asked: AskedImage, found: Mapped) -> list[Brought]:
-        implied = dict.fromkeys(self._implied, (None, None))
+        implied = dict.fromkeys(self._implied.difference(found.empty), (None, None))
         answers = implied | found.answers
         return brought(asked.image, asked.tasks, answers, self._size(asked))
 

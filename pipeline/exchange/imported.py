@@ -1,7 +1,7 @@
 """From found masks to one answer a label, and from these to predictions and corrections."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,13 +37,15 @@ class Brought:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """The answers of one image by their labels; ``unknown`` categories have no label.
+    """The answers of one image by their labels; None instead of a mask is an absence.
 
-    ``masks`` counts what was joined, ``crowds`` the crowds among them.
+    ``unknown`` categories have no label; ``empty`` are labels whose masks have no pixel, which
+    says nothing. ``masks`` counts what was joined, ``crowds`` the crowds among them.
     """
 
     answers: dict[str, tuple[Rle | None, float | None]]
     unknown: tuple[str, ...]
+    empty: tuple[str, ...]
     masks: int
     crowds: int
 
@@ -65,14 +67,21 @@ def mapped(found: FoundImage, label_of: Mapping[str, str]) -> Mapped:
     answers: dict[str, tuple[Rle | None, float | None]] = {
         label_of[category]: (None, None) for category in found.absent if category in label_of
     }
-    answers |= {label: _joined(those) for label, those in parts.items()}
+    joined = {label: _joined(those) for label, those in parts.items()}
+    empty = tuple(label for label, (mask, _) in joined.items() if not masks.area(mask))
+    answers |= joined
     kept = [part for those in parts.values() for part in those]
-    return Mapped(answers, tuple(unknown), len(kept), sum(part.crowd for part in kept))
+    return Mapped(
+        answers={label: answer for label, answer in answers.items() if label not in empty},
+        unknown=tuple(unknown),
+        empty=empty,
+        masks=len(kept),
+        crowds=sum(part.crowd for part in kept),
+    )
 
 
-def _joined(parts: Iterable[FoundMask]) -> tuple[Rle | None, float | None]:
-    """Return the union of masks and its least score; None for a union without a pixel."""
-    parts = list(parts)
+def _joined(parts: Sequence[FoundMask]) -> tuple[Rle, float | None]:
+    """Return the union of masks and its least score, None if one has none."""
     scores = [part.score for part in parts if part.score is not None]
     score = min(scores) if len(scores) == len(parts) else None
     first = parts[0].mask
@@ -80,8 +89,7 @@ def _joined(parts: Iterable[FoundMask]) -> tuple[Rle | None, float | None]:
         {"size": [first.height, first.width], "counts": part.mask.counts.encode("ascii")}
         for part in parts
     ]
-    union = Rle(first.height, first.width, coco.merge(packed)["counts"].decode("ascii"))
-    return (union, score) if masks.area(union) else (None, None)
+    return Rle(first.height, first.width, coco.merge(packed)["counts"].decode("ascii")), score
 
 
 def brought(

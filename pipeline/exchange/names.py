@@ -1,8 +1,8 @@
 """Names of images in an export, and the split that each belongs to."""
 
 import hashlib
+import posixpath
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from pipeline.errors import InputError
 from pipeline.exchange.records import Split
@@ -24,7 +24,7 @@ def file_name(uri: str, root: Address) -> str:
 
 def stem(name: str) -> str:
     """Return a name without its suffix, which is what mask and label files are called by."""
-    return str(PurePosixPath(name).with_suffix(""))
+    return posixpath.splitext(name)[0]
 
 
 def check_stems(names: Iterable[str]) -> None:

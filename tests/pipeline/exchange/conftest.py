@@ -75,7 +75,13 @@ class Street:
     def asked(self, version: str | None = None) -> Asked:
         """Return all that the run asks."""
         model = chosen_model(self.run, self.store, version)
-        return asked_of(self.run, model.version, model.settings_json, threading.Event())
+        return asked_of(
+            self.run,
+            model.version,
+            model.settings_json,
+            stop=threading.Event(),
+            progress=Progress(io.StringIO()),
+        )
 
     def image(self, name: str) -> AskedImage:
         """Return what is asked of a picture."""

@@ -296,6 +296,25 @@ def test_labels_that_do_not_exist_are_named(
         street.bring(coco_file(street.folder, BOX), labels=labels)
 
 
+def test_a_mask_without_a_pixel_says_nothing(street: Street) -> None:
+    source = coco_file(
+        street.folder,
+        {"segmentation": [[1.1, 1.1, 1.2, 1.1, 1.2, 1.2]]},
+        {"segmentation": compressed(SKY), "category_id": 2},
+    )
+    with pytest.raises(InputError, match=r"1 empty mask\n.*'road' has no pixel"):
+        street.bring(source)
+    street.bring(source, partial=True, exhaustive=True)
+    assert {label for _, label in street.corrections()} == {"sky"}
+
+
+def test_what_a_source_says_cannot_steer_a_terminal(street: Street) -> None:
+    image = {"id": 7, "file_name": "a/\x1b[2J.png", "width": WIDTH, "height": HEIGHT}
+    with pytest.raises(InputError) as caught:
+        street.bring(coco_file(street.folder, BOX, images=[image]))
+    assert "a/?[2J.png: is no image" in str(caught.value)
+
+
 def test_a_picture_that_cannot_be_decoded_is_named(street: Street) -> None:
     (street.photos / "a" / "one.png").write_bytes(b"GIF89a")
     with pytest.raises(InputError, match=r"1 unreadable\n  a/one.png: .*header"):
