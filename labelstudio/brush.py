@@ -25,8 +25,8 @@ _RUN_BITS = (3, 4, 8, 16)
 _HEADER_BITS = 32 + 5 + 4 * 4
 _LONGEST_RUN = 1 << 16
 _MOST_PIXELS = (1 << 32) // _CHANNELS - 1
-_TOKEN_BITS = 3 + 16 + _WORD_BITS
 _WINDOW_BYTES = 5
+_CHUNK_BYTES = 1 << 16
 _LONG_RUN = 200
 
 
@@ -53,12 +53,13 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
 
     Raises:
         BrushError: the stream has another size, is cut short, or holds something else than bytes.
-            Work and memory are bounded by ``len(rle)`` and ``height * width``.
+            Work and memory are bounded by ``len(rle)`` and ``height * width``; the size must
+            therefore come from somebody who knows the image, not from the sender of the stream.
     """
     data = _as_bytes(rle)
-    run_bits = _read_header(data, height, width)
-    tokens = _walk(data, run_bits, _CHANNELS * height * width)
-    return _alpha(data, tokens).reshape(height, width)
+    header = _read_header(data, height, width)
+    tokens = _walk(data, header, _CHANNELS * height * width)
+    return _alpha(data, tokens, header.word_bits).reshape(height, width)
 
 
 def _checked(mask: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -120,26 +121,34 @@ def _as_bytes(rle: Sequence[int] | bytes) -> bytes:
         raise BrushError("a brush stream holds something else than integers 0 to 255") from error
 
 
-def _read_header(data: bytes, height: int, width: int) -> list[int]:
-    """Return the four run sizes in bits, after checking the size of the image and of a word."""
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """How many bits a word has, and the four sizes that a run may have in bits."""
+
+    word_bits: int
+    run_bits: tuple[int, ...]
+
+
+def _read_header(data: bytes, height: int, width: int) -> _Header:
+    """Return the sizes of words and runs, after checking them and the size of the image."""
     used = _HEADER_BITS // 8 + 1
     if len(data) < used:
         raise BrushError(f"a brush stream of {len(data)} bytes has no complete header")
     bits = int.from_bytes(data[:used], "big") >> (used * 8 - _HEADER_BITS)
-    run_bits = [(bits >> shift & 15) + 1 for shift in (12, 8, 4, 0)]
+    run_bits = tuple((bits >> shift & 15) + 1 for shift in (12, 8, 4, 0))
     word, count = (bits >> 16 & 31) + 1, bits >> 21
-    if word != _WORD_BITS:
-        raise BrushError(f"a brush stream has words of 8 bits, this one of {word}")
-    if count != _CHANNELS * height * width or not count:
+    if word > _WORD_BITS:
+        raise BrushError(f"a brush stream has words of up to 8 bits, this one of {word}")
+    if count != _CHANNELS * height * width or min(height, width) < 1:
         raise BrushError(
-            f"a brush stream of {count} bytes is not an RGBA image of {width} x {height} pixels"
+            f"a brush stream of {count} values is not an RGBA image of {width} x {height} pixels"
         )
-    return run_bits
+    return _Header(word, run_bits)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Where each token's output starts and ends (in channels), and what it writes there.
+    """Where each token's output ends (in channels), and what it writes there.
 
     ``words`` is the repeated word, or minus the bit position of the first of its literal words.
     """
@@ -148,46 +157,74 @@ class _Tokens:
     words: NDArray[np.int64]
 
 
-def _walk(data: bytes, run_bits: list[int], count: int) -> _Tokens:
-    """Find the tokens: each one's place depends on the one before, so this part is a loop."""
-    windows = _windows(data)
-    kinds = [(bits, _TOKEN_BITS - 3 - bits, (1 << bits) - 1) for bits in run_bits]
-    ends: list[int] = []
-    words: list[int] = []
+def _walk(data: bytes, header: _Header, count: int) -> _Tokens:
+    """Find the tokens: each one's place depends on the one before, so this part is a loop.
+
+    It goes in chunks, whose tokens are packed at once, because Python's numbers take much memory.
+    """
+    chunks: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     position, written, available = _HEADER_BITS, 0, len(data) * 8
-    while written < count:
-        if position >= available:
-            break
-        token = windows[position >> 3] >> (13 - (position & 7))
-        bits, shift, ones = kinds[token >> 24 & 3]
-        run = (token >> shift & ones) + 1
-        position += 3 + bits
-        if token >> 26 & 1:
-            words.append(token >> (shift - _WORD_BITS) & 0xFF)
-            position += _WORD_BITS
-        else:
-            words.append(-position)
-            position += _WORD_BITS * run
-        written += run
-        ends.append(written)
+    while written < count and position < available:
+        ends, words, position = _walk_chunk(data, header, position, written, count)
+        written = ends[-1]
+        chunks.append((np.array(ends), np.array(words)))
     if position > available or written < count:
         raise BrushError(f"a brush stream ends after {written} of {count} values")
-    return _Tokens(np.minimum(ends, count), np.asarray(words))
+    if words[-1] < 0 and written > count:
+        raise BrushError(f"a brush stream holds {written} values instead of {count}")
+    all_ends, all_words = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    return _Tokens(np.minimum(all_ends, count), all_words)
 
 
-def _windows(data: bytes) -> list[int]:
-    """Return, for each byte, the 40 bits that begin with it (zeros after the end)."""
-    padded = np.zeros(len(data) + _WINDOW_BYTES, dtype=np.int64)
-    padded[: len(data)] = np.frombuffer(data, dtype=np.uint8)
-    total = np.zeros(len(data), dtype=np.int64)
+def _walk_chunk(
+    data: bytes, header: _Header, position: int, written: int, count: int
+) -> tuple[list[int], list[int], int]:
+    """Return the ends and words of the tokens that begin in one chunk, and where the next begins.
+
+    There is at least one, because ``position`` (in bits) lies in the chunk.
+    """
+    first = position >> 3
+    windows = _windows(data, first)
+    # Three bits say what a token is; the window has 40, of which up to 7 lie before the token.
+    kinds = [
+        (bits, 30 - bits, (1 << bits) - 1, 30 - bits - header.word_bits) for bits in header.run_bits
+    ]
+    word_bits, ones = header.word_bits, (1 << header.word_bits) - 1
+    base, limit = first * 8, len(windows) * 8
+    place = position - base
+    ends: list[int] = []
+    words: list[int] = []
+    while written < count and place < limit:
+        token = windows[place >> 3] >> (7 - (place & 7))
+        bits, shift, run_ones, word_shift = kinds[token >> 30 & 3]
+        run = (token >> shift & run_ones) + 1
+        place += 3 + bits
+        if token >> 32 & 1:
+            words.append(token >> word_shift & ones)
+            place += word_bits
+        else:
+            words.append(-place - base)
+            place += word_bits * run
+        written += run
+        ends.append(written)
+    return ends, words, base + place
+
+
+def _windows(data: bytes, first: int) -> list[int]:
+    """Return, for each byte of a chunk, the 40 bits that begin with it (zeros after the end)."""
+    chunk = data[first : first + _CHUNK_BYTES + _WINDOW_BYTES]
+    size = min(len(data) - first, _CHUNK_BYTES)
+    padded = np.zeros(size + _WINDOW_BYTES, dtype=np.int64)
+    padded[: len(chunk)] = np.frombuffer(chunk, dtype=np.uint8)
+    total = np.zeros(size, dtype=np.int64)
     for place in range(_WINDOW_BYTES):
         total <<= 8
-        total |= padded[place : place + len(data)]
+        total |= padded[place : place + size]
     windows: list[int] = total.tolist()
     return windows
 
 
-def _alpha(data: bytes, tokens: _Tokens) -> NDArray[np.uint8]:
+def _alpha(data: bytes, tokens: _Tokens, word_bits: int) -> NDArray[np.uint8]:
     """Write every fourth value only: a token that ends at ``e`` has written ``e // 4`` alphas."""
     ends = tokens.ends // _CHANNELS
     counts = np.diff(ends, prepend=0)
@@ -198,8 +235,8 @@ def _alpha(data: bytes, tokens: _Tokens) -> NDArray[np.uint8]:
         place = np.repeat(ends[literal] - np.cumsum(many), many) + np.arange(int(many.sum()))
         begins = np.concatenate(([0], tokens.ends[:-1]))[literal]
         ahead = place * _CHANNELS + (_CHANNELS - 1) - np.repeat(begins, many)
-        position = np.repeat(-tokens.words[literal], many) + _WORD_BITS * ahead
-        out[place] = _words_at(data, position)
+        position = np.repeat(-tokens.words[literal], many) + word_bits * ahead
+        out[place] = _words_at(data, position, word_bits)
     return out
 
 
@@ -220,9 +257,10 @@ def _repeats(
     return out
 
 
-def _words_at(data: bytes, position: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the 8 bits that begin at each bit position."""
+def _words_at(data: bytes, position: NDArray[np.int64], word_bits: int) -> NDArray[np.uint8]:
+    """Return the words that begin at each bit position."""
     padded = np.frombuffer(data + b"\0", dtype=np.uint8).astype(np.int64)
     pair = padded[position >> 3] << 8 | padded[(position >> 3) + 1]
-    words: NDArray[np.uint8] = (pair >> (8 - (position & 7)) & 0xFF).astype(np.uint8)
+    ones = (1 << word_bits) - 1
+    words: NDArray[np.uint8] = (pair >> (16 - word_bits - (position & 7)) & ones).astype(np.uint8)
     return words

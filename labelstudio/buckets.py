@@ -7,7 +7,8 @@ given the run's, but only lasting ones, and only over https or on this machine.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from labelstudio.client import LabelStudioClient, is_loopback
+from labelstudio.client import LabelStudioClient
+from labelstudio.connection import is_loopback
 from pipeline.errors import LabelStudioError, StorageError
 from pipeline.storage.addresses import Address
 from pipeline.storage.clients import S3Access

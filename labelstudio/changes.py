@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from labelstudio.client import LabelStudioClient, Rule
+from labelstudio.client import LabelStudioClient
+from labelstudio.selection import Rule
 
 ANNOTATED = Rule("annotations_ids", "empty", "String", False)
 BARE = Rule("annotations_ids", "empty", "String", True)

@@ -1,30 +1,20 @@
-"""A thin, typed client: the SDK for projects, storages and tokens, plain HTTP for bulk.
+"""What this program asks of a Label Studio server, typed."""
 
-The SDK takes a legacy token or a personal access token and renews access by itself. Bulk
-requests open a connection each, which is faster than keep-alive on Label Studio's own server.
-"""
-
-import ipaddress
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
-import httpx
 from pydantic import SecretStr
 
-from labelstudio.errors import TOKEN_VARIABLE, explain, mapped_errors
+from labelstudio.connection import Connection
+from labelstudio.errors import TOKEN_VARIABLE, explain
 from labelstudio.interface import MASK, Control
+from labelstudio.selection import Rule, Selection, query
 from pipeline.errors import LabelStudioError
 
-if TYPE_CHECKING:
-    from label_studio_sdk import LabelStudio
-
-_CALL_SECONDS = 60.0
 _IMPORT_SECONDS = 900.0
-_KEYS_A_LOOKUP = 50
+_NAMED_IN_BODY, _NAMED_IN_ADDRESS = 500, 50
 _TASKS_A_PAGE = 100
 _GONE = 404
 # 500 is what a storage without any credentials gets.
@@ -48,26 +38,7 @@ class Project:
     model_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One condition of the data manager's filters, on a column of tasks."""
-
-    column: str
-    operator: str
-    type: str
-    value: object
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as the server takes it."""
-        return {
-            "filter": f"filter:tasks:{self.column}",
-            "operator": self.operator,
-            "type": self.type,
-            "value": self.value,
-        }
-
-
-class LabelStudioClient:
+class LabelStudioClient(Connection):
     """One server, reached with one token.
 
     Every method raises :class:`pipeline.errors.LabelStudioError`, which names the address and
@@ -75,9 +46,8 @@ class LabelStudioClient:
     """
 
     def __init__(self, url: str, token: SecretStr) -> None:
-        self.url = url.rstrip("/")
-        self._token = token
-        self._trust_proxies = not is_loopback(self.url)
+        super().__init__(url, token)
+        self._bodies_arrive: bool | None = None
 
     def check(self) -> None:
         """Make sure that this is a Label Studio server and that it takes the token."""
@@ -155,11 +125,6 @@ class LabelStudioClient:
         with self._calling(f"read the predictions of task {task}"):
             return cast("list[dict[str, Any]]", self._get("/api/predictions", {"task": task}))
 
-    def add_prediction(self, task: int, prediction: Mapping[str, Any]) -> None:
-        """Add one prediction to a task that exists."""
-        with self._calling(f"add a prediction to task {task}"):
-            self._send_json("POST", "/api/predictions", {**prediction, "task": task})
-
     def delete_prediction(self, prediction: int) -> None:
         """Delete one prediction."""
         with self._calling(f"delete prediction {prediction}"):
@@ -170,16 +135,81 @@ class LabelStudioClient:
         with self._calling(f"update task {task}"):
             self._send_json("PATCH", f"/api/tasks/{task}", {"data": data})
 
+    def add_predictions(self, project: int, predictions: Sequence[bytes]) -> None:
+        """Add predictions, each as JSON that names its task. All are stored or none."""
+        with self._calling(f"import {len(predictions)} predictions"):
+            self._send(
+                "POST",
+                f"/api/projects/{project}/import/predictions",
+                content=b"[" + b",".join(predictions) + b"]",
+                timeout=_IMPORT_SECONDS,
+            ).raise_for_status()
+
+    def clear_predictions(self, project: int, selection: Selection) -> None:
+        """Delete all predictions of the selected tasks."""
+        with self._calling(f"delete the predictions of {len(selection.keys)} tasks"):
+            self._send(
+                "POST",
+                "/api/dm/actions",
+                params={"id": "delete_tasks_predictions", "project": project},
+                content=selection.query().encode(),
+                timeout=_IMPORT_SECONDS,
+            ).raise_for_status()
+
+    def model_versions(self, project: int) -> dict[str, int]:
+        """Return how many predictions a project holds of each model version."""
+        with self._calling(f"list the model versions of project {project}"):
+            return dict(self._get(f"/api/projects/{project}/model-versions"))
+
     def find_tasks(self, project: int, keys: Sequence[str]) -> dict[str, list[int]]:
         """Return the numbers of the tasks that carry those keys, oldest first."""
         found: dict[str, list[int]] = {}
-        for start in range(0, len(keys), _KEYS_A_LOOKUP):
-            chosen = list(keys[start : start + _KEYS_A_LOOKUP])
-            rule = {"filter": "filter:tasks:data.key", "operator": "in_list", "type": "String"}
-            query = {"filters": {"conjunction": "and", "items": [{**rule, "value": chosen}]}}
-            for task in self.tasks(project, json.dumps(query)):
+        most = self.most_named(project)
+        for start in range(0, len(keys), most):
+            for task in self.select(project, Selection(keys[start : start + most])):
                 found.setdefault(task["data"]["key"], []).append(int(task["id"]))
         return {key: sorted(numbers) for key, numbers in found.items()}
+
+    def count(self, project: int, selection: Selection) -> int:
+        """Return how many tasks are selected; the server reads none of them for it."""
+        with self._calling(f"count tasks of project {project}"):
+            return int(self._select(project, selection)["total"])
+
+    def select(self, project: int, selection: Selection) -> list[dict[str, Any]]:
+        """Return the selected tasks without predictions and annotations, by their numbers.
+
+        The server reads the predictions nevertheless, so it is asked page by page.
+        """
+        rows: list[dict[str, Any]] = []
+        with self._calling(f"look tasks of project {project} up"):
+            while True:
+                page = len(rows) // _TASKS_A_PAGE + 1
+                answer = self._select(project, selection, page, _TASKS_A_PAGE)
+                rows += answer["tasks"]
+                if len(answer["tasks"]) < _TASKS_A_PAGE or len(rows) >= answer["total"]:
+                    return rows
+
+    def most_named(self, project: int) -> int:
+        """Return how many tasks a selection may name.
+
+        A query goes into the body of a GET, where it may be long. Some proxies drop such bodies,
+        which is noticed by a selection of nothing that yields tasks; then it goes into the address.
+        """
+        if self._bodies_arrive is None:
+            nothing = Selection([""], [0])
+            with self._calling(f"look at the tasks of project {project}"):
+                if self._select(project, nothing)["total"]:
+                    self._bodies_arrive = False
+                elif self._get("/api/tasks", {"project": project, "page_size": 1})["total"]:
+                    self._bodies_arrive = True
+        return _NAMED_IN_ADDRESS if self._bodies_arrive is False else _NAMED_IN_BODY
+
+    def _select(self, project: int, selection: Selection, page: int = 1, size: int = 1) -> Any:  # noqa: ANN401
+        asked = {"project": project, "page": page, "page_size": size, "resolve_uri": "false"}
+        query = selection.query()
+        if self._bodies_arrive is False:
+            return self._get("/api/tasks", {**asked, "query": query})
+        return self._get("/api/tasks", asked, query.encode())
 
     def tasks(self, project: int, query: str = "", fields: str = "") -> Iterator[dict[str, Any]]:
         """Yield a project's tasks as the server tells them.
@@ -214,14 +244,12 @@ class LabelStudioClient:
         Returns:
             The tasks of one page, none after the last, and how many pass in all.
         """
-        items = [*rules, Rule("id", "greater", "Number", number)]
-        filters = {"conjunction": "and", "items": [rule.to_json() for rule in items]}
         asked = {
             "project": project,
             "page": 1,
             "page_size": _TASKS_A_PAGE,
             "resolve_uri": "false",
-            "query": json.dumps({"filters": filters}),
+            "query": query([*rules, Rule("id", "greater", "Number", number)]),
         }
         with self._calling(f"list the annotated tasks of project {project}"):
             answer = self._get("/api/tasks", asked)
@@ -299,61 +327,9 @@ class LabelStudioClient:
             answer.raise_for_status()
         return ""
 
-    @cached_property
-    def _sdk(self) -> "LabelStudio":
-        # The SDK's generated modules take seconds to import.
-        from label_studio_sdk import LabelStudio  # noqa: PLC0415
-
-        return LabelStudio(  # type: ignore[no-untyped-call]
-            base_url=self.url,
-            api_key=self._token.get_secret_value(),
-            httpx_client=self._connection(_CALL_SECONDS),
-        )
-
-    def _calling(self, action: str) -> Any:  # noqa: ANN401 - a context manager
-        return mapped_errors(self.url, action)
-
-    def _connection(self, timeout: float) -> httpx.Client:
-        fresh = httpx.Limits(max_keepalive_connections=0)
-        return httpx.Client(timeout=timeout, limits=fresh, trust_env=self._trust_proxies)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        signed: bool = True,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = _CALL_SECONDS,
-        **more: Any,  # noqa: ANN401 - httpx's own
-    ) -> httpx.Response:
-        all_headers = {"Content-Type": "application/json", **(headers or {})}
-        if signed:
-            wrapper = self._sdk._client_wrapper
-            all_headers["Authorization"] = wrapper.get_headers()["Authorization"]
-        with self._connection(timeout) as connection:
-            return connection.request(method, self.url + path, headers=all_headers, **more)
-
-    def _send_json(self, method: str, path: str, body: Mapping[str, Any]) -> None:
-        self._send(method, path, content=json.dumps(body).encode()).raise_for_status()
-
-    def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
-        answer = self._send("GET", path, params=params)
-        answer.raise_for_status()
-        return answer.json()
-
 
 def _webhook(number: int) -> tuple[str, str]:
     return f"/api/webhooks/{number}/", "PATCH"
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether an address is this machine's own."""
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _project(row: Mapping[str, Any]) -> Project:

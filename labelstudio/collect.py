@@ -21,11 +21,12 @@ from labelstudio.changes import (
     since,
     submitted,
 )
-from labelstudio.client import LabelStudioClient, Project, Rule
+from labelstudio.client import LabelStudioClient, Project
 from labelstudio.known import Known, KnownAnnotation
 from labelstudio.marker import Marker, latest, read_marker, write_marker
 from labelstudio.projects import run_projects
 from labelstudio.reader import Reader, deleted_revisions
+from labelstudio.selection import Rule
 from labelstudio.settings import LabelStudioSettings
 from pipeline.records import Correction, Verdict
 from pipeline.storage.corrections import CorrectionTable

@@ -102,6 +102,10 @@ class TaskPayload:
         """Return the JSON of the task with its prediction."""
         return _dump({"data": self.data(address), "predictions": self.predictions()})
 
+    def prediction_bodies(self, task: int) -> list[bytes]:
+        """Return the JSON of the prediction for a task that is there; none if it is withheld."""
+        return [_dump({**shown, "task": task}) for shown in self.predictions()]
+
 
 def tasks_of(
     predictions: Sequence[Prediction],
@@ -150,8 +154,8 @@ def task_key(run: str, image_id: str, number: int) -> str:
 
 def image_digest(predictions: Sequence[Prediction], showing: Showing = SHOWING) -> str:
     """Return what changes when an image's tasks have to show something else."""
-    decided = (showing.arm(predictions), showing.name)
-    return _hash(*(row.key for row in predictions), *decided)
+    arm = showing.arm(predictions)
+    return f"{arm} {_hash(*(row.key for row in predictions), showing.name)}"
 
 
 def regions_of(row: Prediction, settings: LabelStudioSettings) -> Regions:

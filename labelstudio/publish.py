@@ -1,4 +1,7 @@
-"""Predictions into Label Studio: each image's tasks once, whatever was interrupted before.
+"""Predictions into Label Studio: it shows what the store says, whatever was interrupted before.
+
+The recipe: open the run's projects, settle what an interrupted run left open, compare the ledger
+with the server, send what is missing or out of date, take back what is retracted.
 
 One writer sends tasks in batches. Before a batch goes out, the ledger notes that it will; the
 numbers of the tasks it made are noted with the next batch. So after a kill only the last batch is
@@ -11,10 +14,13 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from labelstudio.client import LabelStudioClient
+from labelstudio.client import LabelStudioClient, Project
 from labelstudio.ledger import Ledger
+from labelstudio.parts import Parts
 from labelstudio.payload import SHOWING, image_digest, task_key, tasks_of
-from labelstudio.projects import open_project
+from labelstudio.reconcile import reconcile, settle
+from labelstudio.retract import take_back
+from labelstudio.retractions import Retractions
 from labelstudio.settings import LabelStudioSettings
 from labelstudio.showing import Showing
 from labelstudio.writer import Writer
@@ -22,22 +28,26 @@ from pipeline.records import Prediction
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store
 
-SETTLE_SECONDS = 20.0
-_LOOK_SECONDS = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class PublishSummary:
     """What a publish did, in tasks.
 
-    ``created`` are new, ``existing`` were there and up to date, ``updated`` were there and got
-    newer predictions, ``failed`` could not be shown (``failures`` says why). ``projects`` are the
-    numbers of the projects, ``seconds`` the time it took.
+    Attributes:
+        created: new ones.
+        existing: were there and are left as they are: up to date, or somebody has worked on them.
+        replaced: were there, untouched, and show other predictions now.
+        retracted: were there, untouched, and show nothing now: what they showed is retracted.
+        failed: could not be shown; ``failures`` says why.
+        failures: a sentence for each of those.
+        projects: the numbers of the run's projects, in the order of their parts.
+        seconds: wall time.
     """
 
     created: int
     existing: int
-    updated: int
+    replaced: int
+    retracted: int
     failed: int
     failures: tuple[str, ...]
     projects: tuple[int, ...]
@@ -62,7 +72,7 @@ def publish(
         images: all predictions of one image at a time, of one model version.
         run: the run's name, part of the tasks' identity.
         settings: where to, and the limits of a task.
-        token: API token (legacy or personal access) of a user who may edit the project.
+        token: API token (legacy or personal access) of a user who may edit the projects.
         store: where the ledger is kept.
         s3: how images in S3 are reached.
         labels: every label of the run, in the order to show them in.
@@ -72,22 +82,27 @@ def publish(
 
     Raises:
         LabelStudioError: the server is down, refuses, cannot show the images, or holds another
-            project of that name. Run again to go on.
+            project of that name; or the model version is retracted. Run again to go on.
         StorageError: the store failed.
         StoppedError: another run publishes from this store.
     """
     started = time.monotonic()
     client = LabelStudioClient(settings.url, token)
     client.check()
-    project = open_project(client, settings.project, labels)
-    ledger = Ledger(store, project)
-    _settle(client, ledger, project.id)
-    _notice_deleted(client, ledger, project.id, project.tasks)
-    version = project.model_version
+    parts = Parts(client, settings, labels, s3)
+    ledger = Ledger(store, parts.projects)
+    retractions = Retractions(store)
+    settle(client, ledger)
+    reconcile(client, ledger, lambda _: progress(0))
     existing = 0
-    with Writer(client, project, ledger, settings=settings, s3=s3, progress=progress) as writer:
+    version = ""
+    ours = frozenset(entry.model_version for entry in ledger.entries().values())
+    batch = settings.batch_tasks
+    with Writer(client, parts, ledger, batch_tasks=batch, ours=ours, progress=progress) as writer:
         for predictions in images:
-            version = predictions[0].model_version
+            if version != predictions[0].model_version:
+                version = predictions[0].model_version
+                retractions.refuse(version)
             if shown := _shown(ledger, run, predictions, showing):
                 existing += shown
                 progress(shown)
@@ -95,15 +110,16 @@ def publish(
             for task in tasks_of(predictions, run, settings, showing):
                 writer.add(task)
         writer.send()
-    if version != project.model_version:
-        client.show_model_version(project.id, version)
+    back = take_back(client, ledger, store, frozenset(retractions.versions()), progress=progress)
+    _show_version(client, parts.projects, version)
     return PublishSummary(
         created=writer.created,
         existing=existing + writer.unchanged,
-        updated=writer.updated,
+        replaced=writer.replaced,
+        retracted=back.retracted,
         failed=len(writer.failures),
         failures=tuple(writer.failures),
-        projects=(project.id,),
+        projects=tuple(project.id for project in parts.projects),
         seconds=time.monotonic() - started,
     )
 
@@ -121,26 +137,8 @@ def _shown(ledger: Ledger, run: str, predictions: Sequence[Prediction], showing:
     return 0
 
 
-def _settle(client: LabelStudioClient, ledger: Ledger, project: int) -> None:
-    """Find out about tasks that an interrupted run sent without hearing back.
-
-    A batch is stored whole or not at all. While the server may still be at it, absence proves
-    nothing, so an absent batch is looked up again until it is old enough.
-    """
-    while doubtful := ledger.doubtful():
-        found = {
-            key: numbers[0] for key, numbers in client.find_tasks(project, list(doubtful)).items()
-        }
-        age = time.time() - max(entry.seconds for entry in doubtful.values())
-        if len(found) == len(doubtful) or not 0 <= age < SETTLE_SECONDS:
-            ledger.settle(found, [key for key in doubtful if key not in found])
-            return
-        time.sleep(_LOOK_SECONDS)
-
-
-def _notice_deleted(client: LabelStudioClient, ledger: Ledger, project: int, tasks: int) -> None:
-    """Forget tasks that are no longer in the project, so that they are made again."""
-    if tasks >= ledger.made():
-        return
-    there = {task["data"].get("key") for task in client.tasks(project)}
-    ledger.settle({}, [key for key in ledger.known() if key not in there])
+def _show_version(client: LabelStudioClient, projects: Sequence[Project], version: str) -> None:
+    """Let annotators start from a version's predictions wherever there are any."""
+    for project in projects:
+        if project.model_version != version and version in client.model_versions(project.id):
+            client.show_model_version(project.id, version)

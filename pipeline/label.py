@@ -12,6 +12,7 @@ from functools import partial
 from pydantic import SecretStr
 
 from labelstudio.publish import PublishSummary, publish
+from labelstudio.retractions import Retractions
 from labelstudio.settings import LabelStudioSettings
 from labelstudio.showing import Showing
 from labelstudio.token import checked_token
@@ -71,6 +72,8 @@ class LabelRun:
     def label(self) -> Summary:
         """Predict what is open, commit it, publish all, and say how the run stands."""
         began = time.monotonic()
+        if self.run.labelstudio:
+            Retractions(self.store).refuse(self.model.version)
         adopted = self.tables.adopt_orphans()
         if adopted:
             self.progress.say(f"took over {adopted} rows that a stopped run had finished")

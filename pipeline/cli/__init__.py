@@ -20,6 +20,7 @@ from pipeline.cli.export import export
 from pipeline.cli.import_ import import_
 from pipeline.cli.models import models
 from pipeline.cli.phrase import phrase
+from pipeline.cli.retract import retract
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
 
@@ -107,17 +108,28 @@ def publish(
 
     --version shows those of an import (import:NAME@DIGEST) or of an earlier model instead.
 
-    --json prints one object: created, existing, updated, failed (tasks), failures (why),
-    projects (their numbers), seconds. Ends with 2 if a task could not be shown.
+    --json prints one object, in tasks. created: new ones. existing: were there and are left as
+    they are, up to date or worked on by somebody. replaced: untouched ones that show other
+    predictions now. retracted: untouched ones that show nothing now, because what they showed is
+    retracted. failed: could not be shown (failures: why). projects: numbers of the run's projects.
+    seconds. Ends with 2 if a task could not be shown.
     """
     with _opened(run_file, limit, model_version) as run:
         published = run.publish()
     if as_json:
         _show(asdict(published))
     else:
-        counts = f"{published.created} created, {published.existing} existing"
-        _show(f"{counts}, {published.updated} updated, {published.failed} failed")
+        lines = [
+            f"{published.created} created, {published.existing} existing, "
+            f"{published.replaced} replaced, {published.retracted} retracted, "
+            f"{published.failed} failed"
+        ]
+        lines += [f"not shown: {reason}" for reason in published.failures[:SHOWN_FAILURES]]
+        _show("\n".join(lines))
     return ExitCode.FAILED_ROWS if published.failed else ExitCode.DONE
+
+
+app.command()(retract)
 
 
 @app.command()

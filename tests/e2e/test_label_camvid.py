@@ -66,6 +66,20 @@ def check(
         assert (found.images, found.masks) == (101, done.result["present"])
         assert found.absent == done.result["absent"]
 
+        again = readloop("publish", run, "--json")
+        assert again.code == 0, again.stderr
+        seconds = again.result.pop("seconds")
+        assert again.result == {
+            "created": 0,
+            "existing": 101,
+            "replaced": 0,
+            "retracted": 0,
+            "failed": 0,
+            "failures": [],
+            "projects": [part.id for part in projects],
+        }
+        assert seconds > 0
+
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return label
 

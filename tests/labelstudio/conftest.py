@@ -18,8 +18,10 @@ from labelstudio.client import LabelStudioClient, Project
 from labelstudio.collect import Collector, Tally
 from labelstudio.projects import run_projects
 from labelstudio.publish import PublishSummary, publish
+from labelstudio.retract import RetractSummary, retract
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
+from labelstudio.verify import verify
 from pipeline import masks
 from pipeline.records import Correction, Point, Prediction, Timings
 from pipeline.storage.corrections import CorrectionTable
@@ -121,6 +123,23 @@ def prediction(image: Photos) -> Callable[..., Prediction]:
     return make
 
 
+@pytest.fixture
+def images_of(prediction: Callable[..., Prediction]) -> Callable[..., list[list[Prediction]]]:
+    """Make the predictions of some images: a road and no sky in each, of one model version."""
+
+    def make(count: int, version: str = "tiny@1", **changes: Any) -> list[list[Prediction]]:
+        def row(label: str, name: str, *, present: bool) -> Prediction:
+            made = prediction(label, name=name, present=present, model_version=version, **changes)
+            return replace(made, key=f"{made.key} by {version}")
+
+        names = [f"{number}.png" for number in range(count)]
+        return [
+            [row("road", name, present=True), row("sky", name, present=False)] for name in names
+        ]
+
+    return make
+
+
 @dataclass(frozen=True)
 class Street:
     """A project of one test's own on the real server, and a store to publish to it from."""
@@ -156,6 +175,35 @@ class Street:
         """Read the projects back in full."""
         parts = self.projects()
         return [task for part in parts for task in self.client.tasks(part.id, fields="all")]
+
+    def retract(self, version: str) -> RetractSummary:
+        """Take a version back."""
+        return retract(
+            version,
+            settings=self.settings,
+            token=self.token,
+            store=open_store(str(self.folder), S3Settings()),
+            progress=lambda _: None,
+        )
+
+    def shown(self) -> dict[str, list[str]]:
+        """Return whose predictions each picture's task has."""
+        return {
+            task["data"]["name"]: [found["model_version"] for found in task["predictions"]]
+            for task in self.tasks()
+        }
+
+    def differences(self, images: Iterable[Sequence[Prediction]]) -> tuple[str, ...]:
+        """Return how the projects differ from what they should show."""
+        rows = [row for image in images for row in image]
+        return verify(rows, self.tasks(), points_per_sign=4, run="street").differences
+
+    def touch(self, task: int, how: str) -> None:
+        """Work on a task: ``annotation``, ``skip`` or ``draft``."""
+        path = f"/api/tasks/{task}/{'drafts' if how == 'draft' else 'annotations/'}"
+        body = {"result": [], "lead_time": 1.0, "was_cancelled": how == "skip"}
+        headers = {"Authorization": f"Token {self.token.get_secret_value()}"}
+        httpx.post(self.client.url + path, json=body, headers=headers).raise_for_status()
 
     def sdk(self) -> LabelStudio:
         """Return the SDK, for what only people do."""

@@ -1,13 +1,14 @@
 """The brush codec against the SDK's own, and against streams no encoder would make."""
 
 import contextlib
+import tracemalloc
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from label_studio_sdk.converter.brush import decode_rle, mask2rle
@@ -27,15 +28,47 @@ images = hnp.arrays(
 )
 
 
+@st.composite
+def ragged_masks(draw: st.DrawFn) -> Mask:
+    """Noise in blocks of some pixels, up to 300 pixels a side."""
+    height, width, block = (draw(st.integers(1, most)) for most in (300, 300, 5))
+    noise = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    drawn = noise.random((-(-height // block), -(-width // block))) < draw(st.floats(0, 1))
+    return np.kron(drawn, np.ones((block, block), bool))[:height, :width]
+
+
+@st.composite
+def any_streams(draw: st.DrawFn) -> tuple[list[int], int, int]:
+    """A stream of any word and run sizes with repeats and literals, and its height and width."""
+    height, width, word_bits = (draw(st.integers(1, most)) for most in (9, 9, 8))
+    sizes = tuple(draw(st.lists(st.integers(1, 16), min_size=4, max_size=4)))
+    tokens: list[tuple[bool, int, list[int]]] = []
+    left = 4 * height * width
+    while left > 0:
+        repeat = draw(st.booleans())
+        run = draw(st.integers(1, min(1 << max(sizes), left + (5 if repeat else 0))))
+        words = st.lists(
+            st.integers(0, (1 << word_bits) - 1),
+            min_size=1 if repeat else run,
+            max_size=1 if repeat else run,
+        )
+        tokens.append((repeat, run, draw(words)))
+        left -= run
+    return stream(4 * height * width, tokens, sizes, word_bits), height, width
+
+
 def stream(
-    count: int, tokens: list[tuple[bool, int, list[int]]], sizes: tuple[int, ...] = (3, 4, 8, 16)
+    count: int,
+    tokens: list[tuple[bool, int, list[int]]],
+    sizes: tuple[int, ...] = (3, 4, 8, 16),
+    word_bits: int = 8,
 ) -> list[int]:
     """Write tokens (repeat?, run, words) bit by bit, as the format says."""
-    bits = f"{count:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    bits = f"{count:032b}{word_bits - 1:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
     for repeat, run, words in tokens:
         index = next(i for i, size in enumerate(sizes) if run <= 1 << size)
         bits += f"{int(repeat)}{index:02b}{run - 1:0{sizes[index]}b}"
-        bits += "".join(f"{word:08b}" for word in words)
+        bits += "".join(f"{word:0{word_bits}b}" for word in words)
     bits += "0" * (-len(bits) % 8)
     return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
 
@@ -65,6 +98,21 @@ def test_soft_masks_encode_like_the_sdk_and_come_back(mask: Mask) -> None:
     rle = encode(mask)
     assert rle == mask2rle(mask)
     assert (decode(rle, *mask.shape) == mask).all()
+
+
+@settings(max_examples=25)
+@given(ragged_masks())
+def test_ragged_masks_of_many_sizes(mask: Mask) -> None:
+    pixels = mask.astype(np.uint8) * 255
+    rle = encode(mask)
+    assert rle == mask2rle(pixels)
+    assert (decode(rle, *mask.shape) == pixels).all()
+
+
+@given(any_streams())
+def test_decode_equals_the_sdk_on_any_stream(made: tuple[list[int], int, int]) -> None:
+    rle, height, width = made
+    assert (decode(rle, height, width).ravel() == decode_rle(rle)[3::4]).all()
 
 
 @pytest.mark.parametrize("pixels", [2, 4, 64, 65, 16384, 16385, 40000])
@@ -109,11 +157,39 @@ def test_real_browser_result_decodes_as_the_sdk_says(samples: Samples) -> None:
         (stream(36, [(True, 8, [1])]), "ends after"),
         (stream(36, [(False, 36, [1] * 7)]), "ends after"),
         (stream(36, [])[:7] + [0] * 40, "ends after"),
+        (stream(36, [(False, 40, [1] * 40)]), "holds 40 values instead of 36"),
+        (stream(36, [(True, 36, [1])], word_bits=9), "words of up to 8 bits"),
     ],
 )
 def test_hostile_streams_are_refused(rle: list[int], reason: str) -> None:
     with pytest.raises(BrushError, match=reason):
         decode(rle, 3, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 9), (9, 0), (-3, -3)])
+def test_a_size_that_is_none_is_refused(height: int, width: int) -> None:
+    with pytest.raises(BrushError, match="not an RGBA image"):
+        decode(stream(36, [(True, 36, [1])]), height, width)
+
+
+@pytest.mark.parametrize(
+    ("bits", "rest", "side"),
+    [
+        ("100" + "000" + "00000001", "", 500),  # as many tokens as go into the stream
+        ("000" + "111" + "00000001" * 8, "", 700),  # literals only
+        ("111" + "1" * 16 + "00000001", "1" * 8_000_000, 500),  # far more than is needed
+    ],
+)
+def test_work_on_hostile_streams_is_bounded_by_their_size(bits: str, rest: str, side: int) -> None:
+    head = "".join(f"{byte:08b}" for byte in stream(4 * side * side, []))[:53]
+    text = head + bits * (4 * side * side // (8 if bits[:6] == "000111" else 1)) + rest
+    data = int(text[: len(text) // 8 * 8], 2).to_bytes(len(text) // 8, "big")
+    tracemalloc.start()
+    with contextlib.suppress(BrushError):
+        decode(data, side, side)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 * (len(data) + side * side) + 20_000_000
 
 
 @given(st.binary(max_size=200))

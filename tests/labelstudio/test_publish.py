@@ -17,25 +17,15 @@ from pipeline.records import Prediction
 
 pytestmark = pytest.mark.labelstudio
 
-Make = Callable[..., Prediction]
+Images = Callable[..., list[list[Prediction]]]
 
 
 class Killed(BaseException):
     """What a kill looks like from inside: nothing after it runs."""
 
 
-def images_of(prediction: Make, count: int, **changes: Any) -> list[list[Prediction]]:
-    return [
-        [
-            prediction("road", name=f"{i}.png", **changes),
-            prediction("sky", name=f"{i}.png", present=False, **changes),
-        ]
-        for i in range(count)
-    ]
-
-
-def test_what_arrives_is_what_the_table_says(street: Any, prediction: Make) -> None:
-    images = images_of(prediction, 3)
+def test_what_arrives_is_what_the_table_says(street: Any, images_of: Images) -> None:
+    images = images_of(3)
     summary = street.publish(images)
     found = verify(
         [row for image in images for row in image], street.tasks(), points_per_sign=4, run="street"
@@ -45,25 +35,25 @@ def test_what_arrives_is_what_the_table_says(street: Any, prediction: Make) -> N
     assert found.absent == 3
 
 
-def test_the_second_time_nothing_is_sent(street: Any, prediction: Make) -> None:
-    images = images_of(prediction, 3)
+def test_the_second_time_nothing_is_sent(street: Any, images_of: Images) -> None:
+    images = images_of(3)
     street.publish(images)
     again = street.publish(images)
     assert (again.created, again.existing, again.failed) == (0, 3, 0)
     assert len(street.tasks()) == 3
 
 
-def test_new_images_join_the_old_ones(street: Any, prediction: Make) -> None:
-    street.publish(images_of(prediction, 2))
-    assert street.publish(images_of(prediction, 5)).created == 3
+def test_new_images_join_the_old_ones(street: Any, images_of: Images) -> None:
+    street.publish(images_of(2))
+    assert street.publish(images_of(5)).created == 3
     assert len(street.tasks()) == 5
 
 
 @pytest.mark.parametrize("kill_at", range(1, 6))
 def test_killed_anywhere_nothing_is_doubled_or_lost(
-    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch, kill_at: int
+    street: Any, images_of: Images, monkeypatch: pytest.MonkeyPatch, kill_at: int
 ) -> None:
-    images = images_of(prediction, 5)
+    images = images_of(5)
     small = street.settings.model_copy(update={"batch_tasks": 2})
     write = ledger_module.Ledger.write
     calls: list[int] = []
@@ -78,7 +68,7 @@ def test_killed_anywhere_nothing_is_doubled_or_lost(
         patch.setattr(ledger_module.Ledger, "write", dying)
         with pytest.raises(Killed) if kill_at <= 4 else pytest.MonkeyPatch.context():
             street.publish(images, settings=small)
-    monkeypatch.setattr("labelstudio.publish.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("labelstudio.reconcile.SETTLE_SECONDS", 0)
     street.publish(images, settings=small)
     found = verify(
         [row for image in images for row in image], street.tasks(), points_per_sign=4, run="street"
@@ -87,7 +77,7 @@ def test_killed_anywhere_nothing_is_doubled_or_lost(
 
 
 def test_killed_before_the_request_leaves_nothing_behind(
-    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
+    street: Any, images_of: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dying(*_: object) -> list[int]:
         raise Killed
@@ -95,14 +85,14 @@ def test_killed_before_the_request_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(LabelStudioClient, "import_tasks", dying)
         with pytest.raises(Killed):
-            street.publish(images_of(prediction, 2))
-    monkeypatch.setattr("labelstudio.publish.SETTLE_SECONDS", 0)
-    assert street.publish(images_of(prediction, 2)).created == 2
+            street.publish(images_of(2))
+    monkeypatch.setattr("labelstudio.reconcile.SETTLE_SECONDS", 0)
+    assert street.publish(images_of(2)).created == 2
     assert len(street.tasks()) == 2
 
 
 def test_a_batch_that_arrives_late_is_waited_for(
-    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
+    street: Any, images_of: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[Any] = []
     look, send = LabelStudioClient.find_tasks, LabelStudioClient.import_tasks
@@ -120,74 +110,47 @@ def test_a_batch_that_arrives_late_is_waited_for(
     with monkeypatch.context() as patch:
         patch.setattr(LabelStudioClient, "import_tasks", hold)
         with pytest.raises(Killed):
-            street.publish(images_of(prediction, 2))
+            street.publish(images_of(2))
     monkeypatch.setattr(LabelStudioClient, "find_tasks", look_then_arrive)
-    assert street.publish(images_of(prediction, 2)).existing == 2
+    assert street.publish(images_of(2)).existing == 2
     assert len(street.tasks()) == 2
 
 
-def test_a_stop_between_batches_is_remembered(street: Any, prediction: Make) -> None:
+def test_a_stop_between_batches_is_remembered(street: Any, images_of: Images) -> None:
     def stop(_: int) -> None:
         raise StoppedError("asked to")
 
     small = street.settings.model_copy(update={"batch_tasks": 2})
     with pytest.raises(StoppedError):
-        street.publish(images_of(prediction, 4), settings=small, progress=stop)
-    again = street.publish(images_of(prediction, 4), settings=small)
+        street.publish(images_of(4), settings=small, progress=stop)
+    again = street.publish(images_of(4), settings=small)
     assert (again.created, again.existing) == (2, 2)
 
 
-def test_a_new_model_version_joins_its_task_and_is_shown(street: Any, prediction: Make) -> None:
-    old = images_of(prediction, 2)
-    street.publish(old)
-    new = [
-        [replace(row, key=f"2 {row.key}", model_version="tiny@2") for row in image] for image in old
-    ]
-    summary = street.publish(new)
-    assert (summary.created, summary.updated, street.publish(new).existing) == (0, 2, 2)
-    versions = [{p["model_version"] for p in task["predictions"]} for task in street.tasks()]
-    assert versions == [{"tiny@1", "tiny@2"}] * 2
-    assert street.project().model_version == "tiny@2"
-
-
-def test_a_changed_query_replaces_its_prediction(street: Any, prediction: Make) -> None:
-    (image,) = images_of(prediction, 1)
+def test_a_changed_query_replaces_its_prediction(street: Any, images_of: Images) -> None:
+    (image,) = images_of(1)
     street.publish([image])
     changed = [replace(image[0], key="other", query="the wet road"), image[1]]
-    assert street.publish([changed]).updated == 1
+    assert street.publish([changed]).replaced == 1
     (task,) = street.tasks()
     assert task["data"]["texts"]["road"] == "the wet road"
     assert verify(changed, [task], points_per_sign=4, run="street").differences == ()
 
 
-def test_deleted_tasks_are_made_again(street: Any, prediction: Make) -> None:
-    street.publish(images_of(prediction, 3))
-    street.sdk().tasks.delete(street.tasks()[1]["id"])
-    summary = street.publish(images_of(prediction, 3))
-    assert (summary.created, summary.existing) == (1, 2)
-
-
-def test_a_project_made_anew_gets_its_tasks_again(street: Any, prediction: Make) -> None:
-    street.publish(images_of(prediction, 2))
-    street.sdk().projects.delete(street.project().id)
-    assert street.publish(images_of(prediction, 2)).created == 2
-    assert len(street.tasks()) == 2
-
-
-def test_a_second_writer_is_noticed(street: Any, prediction: Make) -> None:
+def test_a_second_writer_is_noticed(street: Any, images_of: Images) -> None:
     def meanwhile() -> Iterator[list[Prediction]]:
-        street.publish(images_of(prediction, 1))
-        yield from images_of(prediction, 2)
+        street.publish(images_of(1))
+        yield from images_of(2)
 
     with pytest.raises(StoppedError, match="another run"):
         street.publish(meanwhile())
 
 
 def test_the_refused_task_of_a_batch_fails_alone(
-    street: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
+    street: Any, images_of: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("labelstudio.writer.check_task", lambda *_: None)
-    images = images_of(prediction, 4)
+    images = images_of(4)
     images[2] = [replace(images[2][0], label="unknown")]
     summary = street.publish(images)
     assert (summary.created, summary.failed, len(street.tasks())) == (3, 1, 3)

@@ -49,7 +49,16 @@ def test_help_names_every_command_and_loads_neither_torch_nor_ray() -> None:
         "sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("label", "publish", "predict", "conformance", "scenes", "export", "import"):
+    for command in (
+        "label",
+        "publish",
+        "retract",
+        "predict",
+        "conformance",
+        "scenes",
+        "export",
+        "import",
+    ):
         assert command in done.stdout
 
 
@@ -96,6 +105,13 @@ def test_publishing_needs_a_project_in_the_run_file(
 ) -> None:
     model = str(repository / "configs" / "models" / "tiny")
     assert run(["publish", run_file(model=model)]) == 1
+    assert "no 'labelstudio' part" in capfd.readouterr().err
+
+
+def test_retracting_needs_a_project_in_the_run_file(
+    run_file: RunFileMaker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["retract", run_file(), "tiny@1"]) == 1
     assert "no 'labelstudio' part" in capfd.readouterr().err
 
 
