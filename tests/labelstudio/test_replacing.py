@@ -174,7 +174,7 @@ def test_the_command_retracts_and_undoes(
         "name": "street",
         "store": str(street.folder),
         "model": "no/model",
-        "source": {"images": "photos", "queries": ["the road"]},
+        "source": {"images": "photos", "queries": [{"text": "the road"}]},
         "labelstudio": settings,
     }
     path = tmp_path / "run.yaml"
