@@ -246,10 +246,12 @@ class Office:
         return Office(replace(self.street, client=client, settings=settings, token=token))
 
     def publish(self, images: Iterable[Sequence[Prediction]], **changes: Any) -> None:
-        """Commit predictions and publish them."""
+        """Commit predictions and publish what the table says then."""
         images = [list(image) for image in images]
-        PredictionTables(self.store).commit([write_shard(self.store, image) for image in images])
-        self.street.publish(images, **changes)
+        tables = PredictionTables(self.store)
+        tables.commit([write_shard(self.store, image) for image in images])
+        keys = [row.key for image in images for row in image]
+        self.street.publish(tables.read_by_image(keys), **changes)
 
     def collector(self) -> Collector:
         """Return a collector that goes on polling."""
