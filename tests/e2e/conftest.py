@@ -2,15 +2,32 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from labelstudio.server import LabelStudioServer
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PAGE_SECONDS = 120
 READLOOP = Path(sys.executable).with_name("readloop")
 
 
@@ -86,3 +103,43 @@ def camvid(shared: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no photographs at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; tests skip without one, but not in continuous integration."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        reason = "needs Chromium (Debian and Ubuntu: apt-get install chromium)"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def log_in(browser: Browser) -> Iterator[Callable[[str, str, str], Page]]:
+    """Open a page that is logged in at an address as a user with a password."""
+    pages = []
+
+    def open_page(url: str, user: str, password: str) -> Page:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        pages.append(page)
+        page.set_default_timeout(PAGE_SECONDS * 1000)
+        page.goto(f"{url}/user/login/")
+        page.fill("input[name=email]", user)
+        page.fill("input[name=password]", password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda address: "login" not in address)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+
+
+@pytest.fixture
+def page(log_in: Callable[[str, str, str], Page], label_studio: LabelStudioServer) -> Page:
+    """A page that is logged in at the suite's server."""
+    return log_in(label_studio.url, label_studio.user, label_studio.password)

@@ -4,9 +4,8 @@ import io
 import json
 import os
 import secrets
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
@@ -32,43 +31,8 @@ from pipeline.storage.store import open_store
 pytestmark = [pytest.mark.labelstudio, pytest.mark.browser]
 
 WIDTH, HEIGHT, GREY = 640, 480, 120
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WAIT_SECONDS = 120
 Pixels = NDArray[np.int64]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium; tests skip without one, but not in continuous integration."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        reason = "needs Chromium (Debian and Ubuntu: apt-get install chromium)"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def log_in(browser: Browser, url: str, user: str, password: str) -> Page:
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(WAIT_SECONDS * 1000)
-    page.goto(f"{url}/user/login/")
-    page.fill("input[name=email]", user)
-    page.fill("input[name=password]", password)
-    page.click("button[type=submit]")
-    page.wait_for_url(lambda address: "login" not in address)
-    return page
 
 
 @dataclass(frozen=True)
@@ -144,14 +108,6 @@ def scene(label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFact
     (project,) = summary.projects
     (task,) = LabelStudioClient(label_studio.url, token).tasks(project)
     return Scene(label_studio.url, project, task["id"], rows)
-
-
-@pytest.fixture
-def page(browser: Browser, label_studio: LabelStudioServer) -> Iterator[Page]:
-    """A page that is logged in."""
-    page = log_in(browser, label_studio.url, label_studio.user, label_studio.password)
-    yield page
-    page.context.close()
 
 
 def seen(page: Page) -> tuple[Pixels, NDArray[np.bool_]]:
@@ -257,12 +213,12 @@ def test_a_tool_for_every_query(page: Page, scene: Scene) -> None:
     "READLOOP_SCREENSHOT" not in os.environ,
     reason="READLOOP_SCREENSHOT names no file to save a picture of the running demo to",
 )
-def test_take_a_picture_of_the_demo(browser: Browser, repository: Path) -> None:
+def test_take_a_picture_of_the_demo(log_in: Callable[..., Page], repository: Path) -> None:
     state = json.loads((repository / ".demo" / "state.json").read_text(encoding="utf-8"))
     client = LabelStudioClient(state["url"], SecretStr(state["token"]))
     tasks = client.tasks(state["project"], fields="all")
     fullest = max(tasks, key=lambda task: len(task["predictions"][0]["result"]))
-    page = log_in(browser, state["url"], state["user"], state["password"])
+    page = log_in(state["url"], state["user"], state["password"])
     page.set_viewport_size({"width": 1800, "height": 860})
     page.goto(f"{state['url']}/projects/{state['project']}/data?task={fullest['id']}")
     page.wait_for_selector(".lsf-image canvas")
