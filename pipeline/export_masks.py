@@ -148,6 +148,7 @@ class _Export:
             categories=categories,
             labels=tuple(self._asked.labels),
             exclusive=self._run.exclusive,
+            by_image=len({asked.image.group for asked in self._asked.images.values()}) == 1,
             info={
                 "description": f"{self._request.what} of readloop run {self._run.name}",
                 "version": version("readloop"),

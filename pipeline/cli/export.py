@@ -82,6 +82,9 @@ def _text(manifest: dict[str, Any]) -> str:
             f"{manifest['partial_images']} images lack an answer for some label, which training "
             "may take for its absence; --complete leaves them out"
         )
+    for split, images in manifest["splits"].items():
+        if not images:
+            lines.append(f"no image is in split {split}: groups stay whole; try another --val")
     for name in ("left_out", "overlaps", "instances", "polygons"):
         told = {key: value for key, value in (manifest.get(name) or {}).items() if value}
         if told:

@@ -10,7 +10,7 @@ from pipeline import masks
 from pipeline.exchange.coco import CocoWriter
 from pipeline.exchange.exclusive import Overlaps, without_overlaps
 from pipeline.exchange.instances import CONNECTIVITY, Parts, split
-from pipeline.exchange.names import split_of
+from pipeline.exchange.names import split_of, split_unit
 from pipeline.exchange.parquet import ParquetWriter
 from pipeline.exchange.png import PngWriter
 from pipeline.exchange.records import (
@@ -81,6 +81,7 @@ class Exporter:
         categories: all of the store.
         labels: those of the export.
         exclusive: groups of labels that share no pixel.
+        by_image: split image by image, because they are all of one group.
         info: who wrote this, for formats that have room for it.
 
     Raises:
@@ -96,12 +97,14 @@ class Exporter:
         categories: Sequence[Category],
         labels: Sequence[str],
         exclusive: Sequence[Sequence[str]],
+        by_image: bool,
         info: dict[str, Any],
     ) -> None:
         self.counts = Counts(splits=dict.fromkeys(shaping.splits, 0))
         self._shaping = shaping
         self._labels = frozenset(labels)
         self._exclusive = exclusive
+        self._by_image = by_image
         self._writer = _writer(
             folder,
             files,
@@ -117,9 +120,10 @@ class Exporter:
         answers = without_overlaps(image.answers, self._exclusive, self.counts.overlaps)
         image = replace(image, answers=answers)
         shapes = tuple(shape for answer in answers for shape in self._shapes(answer))
+        unit = image.name if self._by_image else split_unit(image.image, image.name)
         exported = ExportedImage(
             source=image,
-            split=split_of(image.image.group, self._shaping.val_share),
+            split=split_of(unit, self._shaping.val_share),
             shapes=shapes,
             absent=tuple(answer.label for answer in answers if not answer.present),
         )
@@ -146,6 +150,7 @@ class Exporter:
             "partial_images": counts.partial,
             "masks": counts.shapes,
             "splits": counts.splits,
+            "split_by": "image" if self._by_image else "group",
             "overlaps": asdict(counts.overlaps),
             "instances": instances if self._shaping.splits_masks else None,
             **report,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pipeline.errors import InputError
 from pipeline.exchange.records import Split
+from pipeline.records import ImageRef
 from pipeline.storage.addresses import Address, locate
 
 
@@ -43,7 +44,17 @@ def check_stems(names: Iterable[str]) -> None:
             )
 
 
-def split_of(group: str, val_share: float) -> Split:
-    """Return the split of a group; the same for all of its images, in every export."""
-    digest = hashlib.sha256(group.encode()).digest()
+def split_unit(image: ImageRef, name: str) -> str:
+    """Return what an image shares its split with: its group, or its folder as ``name`` has it.
+
+    A folder counts by its path below the source, so that data may be moved.
+    """
+    if image.group == locate(image.uri).parent.uri:
+        return posixpath.dirname(name)
+    return image.group
+
+
+def split_of(unit: str, val_share: float) -> Split:
+    """Return the split of a group, or of an image by itself; the same in every export."""
+    digest = hashlib.sha256(unit.encode()).digest()
     return "val" if int.from_bytes(digest[:8], "big") < val_share * 2**64 else "train"

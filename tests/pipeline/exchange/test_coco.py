@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from tests.pipeline.exchange.conftest import HEIGHT, WIDTH, Street, rectangle
@@ -115,18 +116,39 @@ def test_category_ids_stay_when_queries_come_and_go(street: Street) -> None:
     assert annotation["category_id"] == 3
 
 
-def test_groups_are_split_whole_and_the_same_every_time(street: Street) -> None:
-    street.predict({(f"{name}.png", "car"): ROAD for name in ("a/one", "a/two", "b/one")})
-    share = next(s for s in (0.2, 0.4, 0.6, 0.8) if _both_sides(street, s))
-    train, val = by_name(read(street, "train.json")), by_name(read(street, "val.json"))
-    assert sorted(map(sorted, (train, val))) == [["a/one.png", "a/two.png"], ["b/one.png"]]
-    street.export("coco", val_share=share, replace=True)
-    assert by_name(read(street, "train.json")) == train
+@pytest.mark.parametrize("place", ["photos", "moved"])
+def test_folders_are_split_whole_wherever_they_lie(street: Street, place: str) -> None:
+    street.photos.rename(street.folder / place)
+    images = str(street.folder / place)
+    run = street.change(source={**street.run.source.model_dump(), "images": images})
+    run.predict({(f"{name}.png", "car"): ROAD for name in ("a/one", "a/two", "b/one")})
+    manifest = run.export("coco", val_share=0.5)
+    assert (manifest["split_by"], manifest["splits"]) == ("group", {"train": 2, "val": 1})
+    assert list(by_name(read(street, "val.json"))) == ["b/one.png"]
+    assert list(by_name(read(street, "train.json"))) == ["a/one.png", "a/two.png"]
 
 
-def _both_sides(street: Street, share: float) -> bool:
-    splits = street.export("coco", val_share=share, replace=True)["splits"]
-    return all(splits.values())
+def test_groups_of_a_manifest_are_split_whole(street: Street) -> None:
+    manifest = street.folder / "images.csv"
+    rows = ["image,group", "photos/a/one.png,g1", "photos/a/two.png,north", "photos/b/one.png,g1"]
+    manifest.write_text("\n".join(rows))
+    run = street.change(source={**street.run.source.model_dump(), "images": str(manifest)})
+    names = [f"photos/{name}.png" for name in ("a/one", "a/two", "b/one")]
+    run.predict({(name, "car"): ROAD for name in names})
+    run.export("coco", val_share=0.5)
+    assert list(by_name(read(street, "train.json"))) == [names[1]]
+    assert list(by_name(read(street, "val.json"))) == [names[0], names[2]]
+
+
+def test_images_of_a_single_group_are_split_one_by_one(street: Street) -> None:
+    flat = street.photos / "a"
+    for number in range(30):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(flat / f"{number}.png")
+    run = street.change(source={**street.run.source.model_dump(), "images": str(flat)})
+    run.predict({(f"{number}.png", "car"): ROAD for number in range(30)})
+    manifest = run.export("coco", val_share=0.5)
+    assert manifest["split_by"] == "image"
+    assert 5 < manifest["splits"]["val"] < 25
 
 
 def test_names_outside_of_the_source_folder_are_whole_paths(street: Street) -> None:

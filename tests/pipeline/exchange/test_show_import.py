@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import decode_rle
+from pycocotools.coco import COCO
 
 from labelstudio.server import LabelStudioServer
 from pipeline.cli import run as readloop
@@ -94,6 +95,27 @@ def test_the_models_own_predictions_come_to_the_same_tasks(
     task = tasks_of(label_studio, again)["one.png"]
     newest = max(task["predictions"], key=lambda row: row["id"])
     assert masks_in(newest).keys() == {"car", "road"}
+
+
+def test_what_people_say_about_an_import_is_collected_and_exported(
+    shown: Street, label_studio: LabelStudioServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    version = shown.bring(png_folder(shown), "predictions", fmt="png").model_version
+    published = publish(shown, capfd, "--version", version)
+    for task in tasks_of(label_studio, published).values():
+        httpx.post(
+            f"{label_studio.url}/api/tasks/{task['id']}/annotations",
+            json={"result": task["predictions"][0]["result"], "lead_time": 5},
+            headers={"Authorization": f"Token {label_studio.token}"},
+        ).raise_for_status()
+    assert readloop(["collect", shown.run_file(), "--json"]) == 0
+    manifest = shown.export("coco", "corrections", replace=True)
+    assert (manifest["present"], manifest["absent"]) == (1, 1)
+    exported = COCO(str(shown.out / "annotations.json"))
+    (annotation,) = exported.dataset["annotations"]
+    np.testing.assert_array_equal(exported.annToMask(annotation), CAR)
+    assert annotation["verdict"] == "accepted"
+    assert {row.model_version for row in shown.corrections().values()} == {version}
 
 
 def test_a_version_that_is_not_there_is_named(
