@@ -27,5 +27,5 @@ class ReviewSettings(Settings):
     accept_iou: OpenShare = 0.8
     accept_error: OpenShare = 0.05
     accept_confidence: OpenShare = 0.95
-    audit_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    audit_share: OpenShare = 0.1
     independent: Independent = "auto"
