@@ -72,6 +72,9 @@ def choose(
 ) -> Choice | None:
     """Return the lowest threshold that the tests allow, None if they allow none.
 
+    Of thresholds with the same images over them it is the highest: all allowed ones hold together,
+    and nothing is known of scores that no image has.
+
     Args:
         thresholds: from the highest down, as :func:`sequence` makes them.
         images: a random sample of the images, none of which has fitted the expected IoU.
@@ -86,7 +89,8 @@ def choose(
         count, errors = int(over.sum()), int(wrong[over].sum())
         if binom.cdf(errors, count, error) > 1 - confidence:
             break
-        allowed = Choice(threshold, count, errors, upper_bound(errors, count, confidence))
+        if allowed is None or count > allowed.images:
+            allowed = Choice(threshold, count, errors, upper_bound(errors, count, confidence))
     return allowed
 
 

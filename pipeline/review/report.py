@@ -80,9 +80,9 @@ class CalibrationReport:
     def _arms(self) -> str:
         arms = self.study.arms
         if arms.saved is None or arms.iou_gap is None:
-            return "blank images: none reviewed yet, so what predictions save is not known"
+            return "what predictions save: not known, no blank image has been reviewed"
         return (
-            f"blank images: a query takes {arms.blank.seconds:.1f} s, a shown one "
+            f"what predictions save: a blank query takes {arms.blank.seconds:.1f} s, a shown one "
             f"{arms.shown.seconds:.1f} s ({100 * arms.saved:.0f} % saved"
             f"{_range(arms.saved_ci, 100)}); IoU with the prediction differs by "
             f"{arms.iou_gap:+.3f}{_range(arms.iou_gap_ci)} when it is shown"

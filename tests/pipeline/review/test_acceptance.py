@@ -121,3 +121,13 @@ def test_evidence_is_the_mean_likelihood_ratio() -> None:
     ratios = binom.pmf(4, 20, shares) / binom.pmf(4, 20, ERROR)
     assert evidence(4, 20, ERROR) == pytest.approx(np.trapezoid(ratios, shares) / (1 - ERROR))
     assert evidence(0, 0, ERROR) == pytest.approx(1.0)
+
+
+def test_a_threshold_is_not_lowered_to_where_nothing_was_seen() -> None:
+    good = [Judged(0.9, wrong=False)] * 80
+    bad = [Judged(0.2, wrong=True)] * 80
+    choice = choose([0.95, 0.9, 0.5, 0.3, 0.1], good + bad, ERROR, CONFIDENCE)
+    assert choice is None  # the first test has no image
+    choice = choose([0.9, 0.5, 0.3, 0.1], good + bad, ERROR, CONFIDENCE)
+    assert choice is not None
+    assert choice.threshold == 0.9
