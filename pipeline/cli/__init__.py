@@ -22,7 +22,7 @@ from pipeline.cli.models import models
 from pipeline.cli.phrase import phrase
 from pipeline.cli.retract import retract
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
-from pipeline.errors import ExitCode, ModelUnusableError, ReadloopError
+from pipeline.errors import ConfigError, ExitCode, ModelUnusableError, ReadloopError
 
 if TYPE_CHECKING:
     from pipeline.label import LabelRun
@@ -189,11 +189,16 @@ def scenes(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other scenes.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 10,
+    difficulty: Annotated[str, typer.Option(help="hard, or easy as the bundled model knows.")] = (
+        "hard"
+    ),
 ) -> None:
     """Write generated pictures, a manifest of queries for ``label``, and the true masks."""
-    from workers.scenes import write_scenes  # noqa: PLC0415
+    from workers.scenes import DIFFICULTIES, write_scenes  # noqa: PLC0415
 
-    _show(str(write_scenes(seed, count, out)))
+    if difficulty not in DIFFICULTIES:
+        raise ConfigError(f"--difficulty {difficulty}: choose one of {', '.join(DIFFICULTIES)}")
+    _show(str(write_scenes(seed, count, out, DIFFICULTIES[difficulty])))
 
 
 @contextmanager

@@ -132,6 +132,8 @@ def test_scenes_are_written_with_a_manifest(
     assert run(["scenes", "--seed", "3", "--count", "2", "--out", str(tmp_path / "s")]) == 0
     assert Path(capsys.readouterr().out.strip()).name == "manifest.csv"
     assert len(list((tmp_path / "s" / "images").iterdir())) == 2
+    assert run(["scenes", "--difficulty", "odd", "--out", str(tmp_path / "t")]) == 1
+    assert "choose one of easy, hard" in capsys.readouterr().err
 
 
 def test_what_libraries_print_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,9 +38,9 @@ class SegMask:
     """What one ``[SEG]`` became, with every step on the way.
 
     ``query`` (P,); ``similarity`` (T,) raw dot products; ``points`` in pixels of the original
-    image (None when SasP is off); ``view_points`` (N, 2) the same in pixels of the SAM view;
-    ``sparse`` (N + 2, P), or (1, P) without points; ``low_res`` (l, l) and ``logits`` (H, W), the
-    mask is ``logits > 0``; ``iou`` () as SAM predicts it. All float32.
+    image, on the CPU (None when SasP is off); ``view_points`` (N, 2) the same in pixels of the SAM
+    view; ``sparse`` (N + 2, P), or (1, P) without points; ``low_res`` (l, l) and ``logits``
+    (H, W), the mask is ``logits > 0``; ``iou`` () as SAM predicts it. All float32.
     """
 
     query: Tensor
@@ -68,9 +68,19 @@ def seg_masks(
     """Turn ``[SEG]`` tokens, of any number of images, into masks, in the order given.
 
     Tokens with equally many points share one call of SAM's decoder. A map that is constant or not
-    finite has no points, as when ``sasp`` is None: SAM is then prompted by the query alone.
+    finite has no points, as when ``sasp`` is None: SAM is then prompted by the query alone. All of
+    it runs in float32, within autocast too.
     """
-    prompts = [_prompt(token, query_head, sasp) for token in tokens]
+    if not tokens:
+        return []
+    with torch.autocast(tokens[0].state.device.type, enabled=False):
+        return _masks(tokens, query_head, sam, sasp)
+
+
+def _masks(
+    tokens: Sequence[SegToken], query_head: nn.Module, sam: Sam, sasp: SasPSettings | None
+) -> list[SegMask]:
+    prompts = _prompts(tokens, query_head, sasp)
     by_count: dict[int, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         by_count[len(prompt.labels)].append(index)
@@ -81,14 +91,33 @@ def seg_masks(
     return [masks[index] for index in range(len(tokens))]
 
 
-def _prompt(token: SegToken, query_head: nn.Module, sasp: SasPSettings | None) -> _Prompt:
-    similarity = token.image_states.float() @ token.state.float()
-    points = None if sasp is None else sasp_points(similarity, token.image_hw, sasp)
+def _prompts(
+    tokens: Sequence[SegToken], query_head: nn.Module, sasp: SasPSettings | None
+) -> list[_Prompt]:
+    """Points are made on the CPU, which orders their cells: all maps go there at once."""
+    maps = torch.stack([token.image_states.float() @ token.state.float() for token in tokens])
+    moved = maps.cpu()
+    return [
+        _prompt(token, query_head, sasp, *pair)
+        for token, *pair in zip(tokens, maps, moved, strict=True)
+    ]
+
+
+def _prompt(
+    token: SegToken,
+    query_head: nn.Module,
+    sasp: SasPSettings | None,
+    similarity: Tensor,
+    moved: Tensor,
+) -> _Prompt:
+    points = None if sasp is None else sasp_points(moved, token.image_hw, sasp)
     if points is None:
         view_points, labels = similarity.new_zeros((0, 2)), similarity.new_zeros(0).long()
     else:
-        view_points, labels = _to_view(points.xy, token), points.labels
-    return _Prompt(query_head(token.state).float(), similarity, points, view_points, labels)
+        view_points = _to_view(points.xy, token).to(similarity.device)
+        labels = points.labels.to(similarity.device)
+    query = query_head(token.state.to(next(query_head.parameters()).dtype)).float()
+    return _Prompt(query, similarity, points, view_points, labels)
 
 
 def _to_view(xy: Tensor, token: SegToken) -> Tensor:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
-from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import Tensor
 
 from workers.read.errors import CheckpointError
@@ -83,6 +82,8 @@ def connect(model: ReadModel, devices: Sequence[torch.device]) -> None:
     """
     if len(devices) < 2:  # noqa: PLR2004
         return
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module  # noqa: PLC0415  (seldom)
+
     llama = model.llama.model
     for layer, place in zip(
         llama.layers, layer_places(model.state_dict(), len(devices)), strict=True

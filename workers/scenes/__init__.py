@@ -3,12 +3,13 @@
 The scenes train and test the tiny checkpoint and fill the demo. numpy, Pillow and OpenCV only.
 """
 
-from workers.scenes.difficulty import EASY, HARD, Difficulty
+from workers.scenes.difficulty import DIFFICULTIES, EASY, HARD, Difficulty
 from workers.scenes.records import Query, Scene, SceneObject
 from workers.scenes.render import describe, render
 from workers.scenes.write import write_scenes
 
 __all__ = [
+    "DIFFICULTIES",
     "EASY",
     "HARD",
     "Difficulty",

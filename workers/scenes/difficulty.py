@@ -33,16 +33,19 @@ class Difficulty:
         long_side: shortest and longest longer side, in pixels.
         aspect: narrowest and widest ratio of width to height.
         hidden_share: largest share of an object that others may cover.
+        least_visible: smallest visible area of an object, as a share of the picture.
         texture: strength of background texture, 0 (plain) to 1.
         colors: names of the colors in use.
         shapes: names of the shapes in use.
         queries: fewest and most queries about a scene.
         absent_share: share of the queries whose object is absent.
         kinds: relative frequency of each kind of query.
+        patience: tries at a query of one kind before another kind is drawn.
         central: keep every object's center inside the central square, which is all that the
             language model sees.
         shared_share: share of scenes that draw from few colors and shapes, so that objects share.
-        only_shared: ask only for attributes that at least one other object has too.
+        only_shared: name only attributes that several objects have; of an absent thing, only
+            those that objects have apart. One color or shape alone then names several objects.
         distinct: never ask for the same objects twice.
         pairs: which (color, shape) pairs may appear; ``training`` leaves out the held-out ones,
             ``held_out`` puts one into every scene and asks for it first.
@@ -53,6 +56,7 @@ class Difficulty:
     long_side: tuple[int, int] = (320, 960)
     aspect: tuple[float, float] = (0.7, 1.45)
     hidden_share: float = 0.05
+    least_visible: float = 0.0
     texture: float = 0.5
     colors: tuple[str, ...] = EASY_COLORS
     shapes: tuple[str, ...] = EASY_SHAPES
@@ -68,6 +72,7 @@ class Difficulty:
         ("count", 0.5),
         ("reasoning", 0.6),
     )
+    patience: int = 1
     central: bool = True
     shared_share: float = 0.5
     only_shared: bool = False
@@ -78,10 +83,13 @@ class Difficulty:
 EASY = Difficulty()
 HARD = Difficulty(
     objects=(4, 10),
-    target_area=(0.005, 0.15),
+    target_area=(0.0055, 0.148),
     long_side=(200, 1600),
     aspect=(0.5, 2.0),
     hidden_share=0.4,
+    least_visible=0.0053,
+    absent_share=0.32,
+    patience=25,
     texture=1.0,
     colors=(*EASY_COLORS, "pink", "brown"),
     shapes=HARD_SHAPES,
@@ -95,10 +103,10 @@ HARD = Difficulty(
         ("count", 1.5),
         ("reasoning", 1.0),
     ),
-    central=False,
     shared_share=1.0,
     only_shared=True,
 )
+DIFFICULTIES = {"easy": EASY, "hard": HARD}
 
 
 def is_held_out(color: str, shape: str, difficulty: Difficulty) -> bool:

@@ -122,13 +122,14 @@ def _is_visible(objects: list[SceneObject], size: tuple[int, int], difficulty: D
         for item in objects[:-1]
     ]
     if min(gaps, default=1.0) >= 1:
-        return True
+        return newest.area >= difficulty.least_visible
     if min(gaps) < _NEAREST - 2 * difficulty.hidden_share:
         return False
     check = (round(_CHECK_SIDE * size[0] / min(size)), round(_CHECK_SIDE * size[1] / min(size)))
     masks = visible_masks(objects, check)
     for item, mask in zip(objects, masks, strict=True):
-        if mask.mean() < item.area * (1 - difficulty.hidden_share):
+        least = max(item.area * (1 - difficulty.hidden_share), difficulty.least_visible)
+        if mask.mean() < least:
             return False
     return True
 

@@ -1,14 +1,15 @@
 """From scenes to training batches: pictures, prompts with answers, and dense truth."""
 
+import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from workers.read.config import ReadConfig
 from workers.read.images import clip_view, sam_size, sam_view
@@ -32,24 +33,30 @@ class Step:
     targets: SceneTargets
 
 
-class SceneSteps(IterableDataset[Step]):
-    """Training steps from ``first`` on; step n holds the scenes after those of step n - 1."""
+class SceneSteps(IterableDataset[bytes]):
+    """Training steps from ``first`` on, pickled; step n holds the scenes after those of step n - 1.
+
+    Of several workers each builds every so manieth step. A step's many tensors travel as one
+    string of bytes, not each through shared memory and a file of its own.
+    """
 
     def __init__(
         self, recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int
     ) -> None:
         self.recipe, self.config, self.tokenizer, self.first = recipe, config, tokenizer, first
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[bytes]:
         """Yield steps without end."""
         cv2.setNumThreads(0)
         torch.set_num_threads(1)
-        recipe, number = self.recipe, self.first
+        worker = get_worker_info()
+        place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        recipe, number = self.recipe, self.first + place
         while True:
             scenes = _scenes(recipe, number * recipe.scenes_per_step, recipe.scenes_per_step)
             extra = _scenes(recipe, _EXTRA + number * recipe.extra_scenes, recipe.extra_scenes)
-            yield build_step(scenes, extra, recipe, self.config, self.tokenizer)
-            number += 1
+            yield pickle.dumps(build_step(scenes, extra, recipe, self.config, self.tokenizer))
+            number += workers
 
 
 def _scenes(recipe: Recipe, first: int, count: int) -> list[Scene]:
@@ -59,11 +66,29 @@ def _scenes(recipe: Recipe, first: int, count: int) -> list[Scene]:
 
 
 def training_steps(
-    recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int
+    recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int, workers: int = 1
 ) -> Iterator[Step]:
-    """Yield training steps, built ahead in a process of their own."""
+    """Yield training steps in order, built ahead in so many processes of their own."""
     dataset = SceneSteps(recipe, config, tokenizer, first)
-    yield from DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=4)
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=3)
+    for content in loader:
+        yield pickle.loads(content)  # noqa: S301  (from our own process)
+
+
+def on_device(step: Step, device: torch.device) -> Step:
+    """Return the step with its tensors on a device."""
+    batch, targets = step.batch, step.targets
+    moved = {
+        name: getattr(batch, name).to(device, non_blocking=True)
+        for name in ("clip_views", "sam_views", "input_ids", "labels")
+    }
+    masks = [mask.to(device, non_blocking=True) for mask in batch.masks]
+    dense = {
+        field.name: getattr(targets, field.name).to(device, non_blocking=True)
+        for field in fields(targets)
+        if isinstance(getattr(targets, field.name), Tensor)
+    }
+    return Step(replace(batch, **moved, masks=masks), replace(targets, **dense))
 
 
 def build_step(

@@ -1,14 +1,14 @@
 """Judge a checkpoint on generated scenes, through the engine that labels pictures.
 
-``python -m workers.tiny.evaluate --model DIR --seed N --count 200 [--json]``
+``python -m workers.tiny.evaluate --model DIR --seed N --count 500 [--json]``
 """
 
 import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,18 @@ from numpy.typing import NDArray
 
 from workers.read.engine import Answer, ReadEngine
 from workers.read.errors import QueryError
-from workers.scenes import EASY, HARD, Difficulty, Query, Scene, render
+from workers.scenes import DIFFICULTIES, EASY, Difficulty, Query, Scene, render
 from workers.tiny.recipe import Recipe
 
-_DIFFICULTIES = {"easy": EASY, "hard": HARD}
+BARS = {
+    "mean_iou": 0.75,
+    "ciou": 0.75,
+    "presence_accuracy": 0.95,
+    "points_inside_large": 0.9,
+    "held_out_mean_iou": 0.65,
+    "above_blind": 0.4,
+}
+"""What a checkpoint worth showing reaches on 500 hard scenes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,10 @@ class Score:
 class Report:
     """Figures over all queries; IoU over those whose object is present.
 
-    ``blind_mean_iou`` is the mean IoU when a scene's query is replaced by one of another scene.
+    ``blind_mean_iou`` is the mean IoU when a scene's query is replaced by one of another scene,
+    ``above_blind`` how much the model is above it. ``held_out_mean_iou`` is over ``held_out``
+    queries for pairs of color and shape that training never shows together; ``*_large`` is over
+    targets larger than one SasP cell. ``bars`` says which of :data:`BARS` are met.
     """
 
     model: str
@@ -65,11 +76,28 @@ class Report:
     points_inside: float
     points_inside_large: float
     blind_mean_iou: float
+    above_blind: float
+    held_out: int
+    held_out_mean_iou: float
     mean_iou_by_kind: dict[str, float]
 
+    @property
+    def bars(self) -> dict[str, bool]:
+        """Whether each bar is met."""
+        return {name: getattr(self, name) >= bar for name, bar in BARS.items()}
 
-def evaluate(engine: ReadEngine, seed: int, count: int, difficulty: Difficulty = EASY) -> Report:
+
+def evaluate(
+    engine: ReadEngine,
+    seed: int,
+    count: int,
+    difficulty: Difficulty = EASY,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Report:
     """Ask every query of ``count`` scenes of a seed, and one foreign query a scene.
+
+    A fifth as many scenes more, of another seed, ask for held-out pairs. ``progress`` is told how
+    many scenes are done.
 
     Raises:
         ValueError: the seed is the one that the recipe trains on.
@@ -86,15 +114,39 @@ def evaluate(engine: ReadEngine, seed: int, count: int, difficulty: Difficulty =
         asked = [query.text for query in scene.queries]
         answers = engine.predict(scene.image, [*asked, foreign] if foreign else asked)
         pairs = zip(scene.queries, answers, strict=False)
-        scores.extend(score(scene, query, answer) for query, answer in pairs)
+        scores.extend(score(scene, query, answer, _cells(engine)) for query, answer in pairs)
         if foreign and present:
             blind.append(score(scene, present[index % len(present)], answers[-1]))
         foreign = present[0].text if present else foreign
-    return _report(engine.version, seed, count, scores, blind)
+        progress(index + 1)
+    held_out = _held_out_scores(engine, seed + 1, max(1, count // 5), difficulty)
+    return _report(scores, blind, held_out, model=engine.version, seed=seed, scenes=count)
 
 
-def score(scene: Scene, query: Query, answer: Answer | QueryError) -> Score:
-    """Compare an answer with the scene's truth; a refused query counts as answered absent."""
+def _held_out_scores(
+    engine: ReadEngine, seed: int, count: int, difficulty: Difficulty
+) -> list[Score]:
+    """Score the first query of each scene, which asks for a pair that training leaves out."""
+    knobs = replace(difficulty, pairs="held_out")
+    scores = []
+    for index in range(count):
+        scene = render(seed, index, knobs)
+        (answer,) = engine.predict(scene.image, [scene.queries[0].text])
+        scores.append(score(scene, scene.queries[0], answer))
+    return scores
+
+
+def _cells(engine: ReadEngine) -> int:
+    """SasP cells along a side of the central square."""
+    sasp = engine.model.settings.sasp
+    return engine.model.config.clip.side // (sasp.down_sample if sasp else 1)
+
+
+def score(scene: Scene, query: Query, answer: Answer | QueryError, cells: int = 8) -> Score:
+    """Compare an answer with the scene's truth; a refused query counts as answered absent.
+
+    ``cells`` are SasP's along a side of the central square.
+    """
     truth = scene.mask(query)
     mask = np.zeros_like(truth)
     inside = points = 0
@@ -111,7 +163,7 @@ def score(scene: Scene, query: Query, answer: Answer | QueryError) -> Score:
         union=int((mask | truth).sum()),
         inside=inside,
         points=points,
-        large=bool(truth.sum() > (min(truth.shape) / 8) ** 2),
+        large=bool(truth.sum() > (min(truth.shape) / cells) ** 2),
     )
 
 
@@ -123,7 +175,13 @@ def _at(mask: NDArray[np.bool_], points: NDArray[np.float32]) -> NDArray[np.bool
 
 
 def _report(
-    model: str, seed: int, scenes: int, scores: Sequence[Score], blind: Sequence[Score]
+    scores: Sequence[Score],
+    blind: Sequence[Score],
+    held_out: Sequence[Score],
+    *,
+    model: str,
+    seed: int,
+    scenes: int,
 ) -> Report:
     present = [item for item in scores if item.present]
     absent = [item for item in scores if not item.present]
@@ -131,20 +189,24 @@ def _report(
     for item in present:
         kinds[item.kind].append(item.iou)
     large = [item for item in present if item.large]
+    mean_iou, blind_iou = (_mean([item.iou for item in items]) for items in (present, blind))
     return Report(
         model=model,
         seed=seed,
         scenes=scenes,
         queries=len(scores),
         absent=len(absent),
-        mean_iou=_mean([item.iou for item in present]),
+        mean_iou=mean_iou,
         ciou=_share(sum(i.intersection for i in present), sum(i.union for i in present)),
         presence_accuracy=_mean([item.present == item.answered_present for item in scores]),
         present_recall=_mean([item.answered_present for item in present]),
         absent_recall=_mean([not item.answered_present for item in absent]),
         points_inside=_share(sum(i.inside for i in present), sum(i.points for i in present)),
         points_inside_large=_share(sum(i.inside for i in large), sum(i.points for i in large)),
-        blind_mean_iou=_mean([item.iou for item in blind]),
+        blind_mean_iou=blind_iou,
+        above_blind=round(mean_iou - blind_iou, 4),
+        held_out=len(held_out),
+        held_out_mean_iou=_mean([item.iou for item in held_out]),
         mean_iou_by_kind={kind: _mean(values) for kind, values in sorted(kinds.items())},
     )
 
@@ -162,18 +224,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Judge a checkpoint on generated scenes.")
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--seed", type=int, required=True, help="seed of the scenes")
-    parser.add_argument("--count", type=int, default=200, help="number of scenes")
-    parser.add_argument("--difficulty", choices=sorted(_DIFFICULTIES), default="easy")
+    parser.add_argument("--count", type=int, default=500, help="number of scenes")
+    parser.add_argument("--difficulty", choices=DIFFICULTIES, default="hard")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    engine = ReadEngine.load(arguments.model)
-    difficulty = _DIFFICULTIES[arguments.difficulty]
-    report = asdict(evaluate(engine, arguments.seed, arguments.count, difficulty))
+    engine = ReadEngine.load(arguments.model, device=arguments.device)
+    difficulty = DIFFICULTIES[arguments.difficulty]
+    report = evaluate(engine, arguments.seed, arguments.count, difficulty, _tell)
+    content = {**asdict(report), "difficulty": arguments.difficulty, "bars": report.bars}
     if arguments.json:
-        sys.stdout.write(json.dumps(report) + "\n")
+        sys.stdout.write(json.dumps(content) + "\n")
         return
-    for name, value in report.items():
-        sys.stdout.write(f"{name:22} {value}\n")
+    for name, value in asdict(report).items():
+        met = {True: "met", False: "NOT met", None: ""}[report.bars.get(name)]
+        bar = f"bar {BARS[name]}: {met}" if name in BARS else ""
+        sys.stdout.write(f"{name:22} {value!s:10} {bar}\n")
+
+
+def _tell(done: int) -> None:
+    if done % 20 == 0:
+        sys.stderr.write(f"{done} scenes\n")
 
 
 if __name__ == "__main__":

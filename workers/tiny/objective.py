@@ -144,7 +144,7 @@ def _presence_loss(
 ) -> Tensor:
     """Cross-entropy () of the first token of every answer."""
     first = (batch.labels != IGNORED).int().argmax(dim=1)
-    rows = torch.arange(len(first))
+    rows = torch.arange(len(first), device=first.device)
     states = hidden[rows, first + count - 2]  # count - 1 more positions, and one token earlier
     return functional.cross_entropy(model.logits(states), batch.labels[rows, first])
 

@@ -72,7 +72,7 @@ class PackedReadModel(ReadModel):
         starts = embeddings[[rows[0] for rows in groups], :shared]
         ends = embeddings.new_zeros((len(groups), slots, own, embeddings.shape[2]))
         ends[picture, slot] = embeddings[order, shared:]
-        mask, positions = _layout(shared, slots, own)
+        mask, positions = (part.to(embeddings.device) for part in _layout(shared, slots, own))
         states = self.llama.model(
             inputs_embeds=torch.cat([starts, ends.flatten(1, 2)], dim=1),
             attention_mask=mask.expand(len(groups), 1, -1, -1),

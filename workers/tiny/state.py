@@ -15,12 +15,16 @@ from workers.tiny.packed import PackedReadModel
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that a resumed run needs. ``step`` is also the position in the scenes."""
+    """All that a resumed run needs. ``step`` is also the position in the scenes.
+
+    ``kind`` is the recipe's: another one cannot go on from here.
+    """
 
     model: PackedReadModel
     heads: AuxiliaryHeads
     average: AveragedModel
     optimizer: AdamW
+    kind: str
     step: int = 0
     seconds: float = 0.0
 
@@ -32,6 +36,7 @@ class TrainingState:
             "heads": self.heads.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "kind": self.kind,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -39,8 +44,15 @@ class TrainingState:
         partial.replace(path)
 
     def load(self, path: Path) -> None:
-        """Continue from a state that :meth:`save` wrote."""
+        """Continue from a state that :meth:`save` wrote.
+
+        Raises:
+            ValueError: it is of another recipe.
+        """
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["kind"] != self.kind:
+            message = f"{path}: was trained with {content['kind']}, now asked for {self.kind}"
+            raise ValueError(message)
         for name in ("model", "heads", "average", "optimizer"):
             getattr(self, name).load_state_dict(content[name])
         self.step, self.seconds = int(content["step"]), float(content["seconds"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from workers.scenes import EASY, HARD, Difficulty, Query, SceneObject
+from workers.scenes.difficulty import is_held_out
 from workers.scenes.phrases import USES
 from workers.scenes.render import describe
 
@@ -97,7 +98,7 @@ def test_relations_hold_between_the_two_objects() -> None:
 
 
 def test_reasoning_asks_for_what_the_shape_is_good_for() -> None:
-    for objects, query in asked(HARD, 100):
+    for objects, query in asked(EASY, 100):
         if query.kind == "reasoning":
             use = next(use for use in USES if use in query.text)
             fitting = [n for n, item in enumerate(objects) if item.shape in USES[use]]
@@ -117,11 +118,52 @@ def test_denials_name_something_that_is_there(difficulty: Difficulty) -> None:
 
 
 def test_hard_queries_name_only_attributes_that_others_share() -> None:
-    for objects, query in asked(HARD):
-        if query.present and query.kind == "color_shape":
-            target = objects[query.targets[0]]
-            assert sum(item.color == target.color for item in objects) > 1
-            assert sum(item.shape == target.shape for item in objects) > 1
+    for objects, query in asked(HARD, 200):
+        least = 2 if query.present else 1
+        colors, shapes = named(HARD, query)
+        for color in colors:
+            assert sum(item.color == color for item in objects) >= least, query
+        for shape in shapes:
+            assert sum(item.shape == shape for item in objects) >= least, query
+        for use in (use for use in USES if use in query.text):
+            assert sum(item.shape in USES[use] for item in objects) >= least, query
+
+
+def test_hard_reasoning_needs_color_and_use() -> None:
+    seen = set()
+    for objects, query in asked(HARD, 300):
+        if query.kind == "reasoning":
+            use = next(use for use in USES if use in query.text)
+            (color,) = named(HARD, query)[0]
+            fitting = [
+                number
+                for number, item in enumerate(objects)
+                if item.color == color and item.shape in USES[use]
+            ]
+            assert tuple(fitting) == query.targets
+            seen.add(query.present)
+    assert seen == {True, False}
+
+
+def test_an_absent_relation_fails_by_the_relation_alone() -> None:
+    seen = 0
+    for objects, query in asked(HARD, 300):
+        if query.kind == "relation" and not query.present and "above the " in query.text:
+            anchor_name = query.text.split("above the ")[1].rstrip("?.").split(" in the")[0]
+            anchor = next(item for item in objects if item.name == anchor_name)
+            assert any(item.y > anchor.y for item in objects)
+            seen += 1
+    assert seen
+
+
+def test_training_never_speaks_of_a_held_out_pair() -> None:
+    for difficulty in (EASY, HARD):
+        for _, query in asked(replace(difficulty, pairs="training"), 80):
+            if query.kind in {"color_shape", "count"}:
+                colors, shapes = named(difficulty, query)
+                assert not any(
+                    is_held_out(color, shape, difficulty) for color in colors for shape in shapes
+                ), query
 
 
 def test_distinct_queries_ask_for_other_objects_each() -> None:

@@ -1,14 +1,15 @@
 """The figures: what counts as right, and for which queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from workers.read.engine import Answer, EngineSeconds, Segment
-from workers.scenes import Query, Scene, render
+from workers.scenes import EASY, Query, Scene, render
 from workers.tiny.evaluate import evaluate, score
-from workers.tiny.recipe import Recipe
+from workers.tiny.recipe import SASP, Recipe, tiny_config
 
 
 def answer(mask: np.ndarray | None, points: list[tuple[float, float]] | None = None) -> Answer:
@@ -34,16 +35,27 @@ class Oracle:
 
     seed: int
     denied: str = ""
+    count: int = 6
     version: str = "oracle"
     index: int = 0
 
+    @property
+    def model(self) -> SimpleNamespace:
+        """What the size of a SasP cell is told from."""
+        return SimpleNamespace(settings=SimpleNamespace(sasp=SASP), config=tiny_config(900))
+
     def predict(self, image: np.ndarray, queries: list[str]) -> list[Answer]:
         """Answer as the engine would."""
-        scene = render(self.seed, self.index)
+        scene = self._scene()
         assert np.array_equal(scene.image, image)
         self.index += 1
         truths = {query.text: query for query in scene.queries}
         return [self._answer(scene, truths.get(text)) for text in queries]
+
+    def _scene(self) -> Scene:
+        if self.index < self.count:
+            return render(self.seed, self.index)
+        return render(self.seed + 1, self.index - self.count, replace(EASY, pairs="held_out"))
 
     def _answer(self, scene: Scene, query: Query | None) -> Answer:
         known = query is not None and query.present and query.kind != self.denied
@@ -54,6 +66,9 @@ def test_the_truth_scores_one_and_a_foreign_query_less() -> None:
     report = evaluate(Oracle(51), seed=51, count=6)
     assert report.mean_iou == report.ciou == report.presence_accuracy == 1
     assert report.blind_mean_iou < 0.5
+    assert report.above_blind == pytest.approx(1 - report.blind_mean_iou)
+    assert (report.held_out, report.held_out_mean_iou) == (1, 1)
+    assert report.bars == {name: name != "points_inside_large" for name in report.bars}
     assert 0 < report.absent < report.queries
 
 
@@ -79,6 +94,15 @@ def test_points_count_where_they_lie() -> None:
     inside = (float(columns[0]) + 0.4, float(rows[0]) + 0.4)
     found = score(scene, query, answer(scene.mask(query), [inside, (0.0, 0.0)]))
     assert (found.inside, found.points) == (1, 2)
+
+
+def test_a_target_is_large_if_it_covers_more_than_a_cell() -> None:
+    scene = render(52, 0)
+    query = next(query for query in scene.queries if query.present)
+    mask = scene.mask(query)
+    side = int(min(mask.shape) / mask.sum() ** 0.5)
+    assert score(scene, query, answer(mask), cells=side + 1).large
+    assert not score(scene, query, answer(mask), cells=side - 1).large
 
 
 def test_an_empty_mask_means_absent() -> None:

@@ -1,0 +1,98 @@
+"""Presets: they fit, learn, keep held-out pairs out, and do not mix."""
+
+import argparse
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from workers.read.inspection import count_parameters, expected_headers
+from workers.read.tokenizer import ReadTokenizer
+from workers.scenes import HARD, render
+from workers.tiny.compare import compare
+from workers.tiny.data import Step, build_step, on_device, training_steps
+from workers.tiny.recipe import CPU, GPU, PRESETS, Recipe
+from workers.tiny.state import TrainingState
+from workers.tiny.train import Place, chosen_recipe, fresh_state, run_step
+
+LARGEST_BYTES = 16_000_000
+
+
+@pytest.mark.parametrize("recipe", PRESETS.values(), ids=PRESETS)
+def test_weights_fit_in_sixteen_megabytes(recipe: Recipe) -> None:
+    weights, tower = expected_headers(recipe.config(903))
+    assert 2 * count_parameters(weights | tower)["total"] < LARGEST_BYTES - 200_000
+
+
+def test_the_gpu_preset_learns_hard_scenes_without_held_out_pairs(
+    tokenizer: ReadTokenizer,
+) -> None:
+    assert GPU.difficulty == replace(HARD, pairs="training", queries=(8, 8))
+    recipe = replace(GPU, scene_side=256, extra_side=224)
+    scenes = [render(recipe.seed, 0, recipe.difficulty, 256)]
+    step = build_step(scenes, scenes, recipe, recipe.config(len(tokenizer)), tokenizer)
+    state = fresh_state(recipe, len(tokenizer))
+    before = [weight.clone() for weight in state.model.parameters()]
+    losses, _ = run_step(state, step, recipe)
+    assert torch.isfinite(losses.total)
+    moved = [not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+def test_half_precision_keeps_points_and_masks_whole(
+    state: TrainingState, step: Step, recipe: Recipe
+) -> None:
+    exact, _ = run_step(fresh_state(recipe, state.model.config.llama.vocab), step, recipe)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = run_step(state, on_device(step, torch.device("cpu")), recipe)
+    assert half.total.item() == pytest.approx(exact.total.item(), rel=0.05)
+    assert {weight.dtype for weight in state.model.parameters()} == {torch.float32}
+
+
+def test_several_workers_keep_the_order(recipe: Recipe, tokenizer: ReadTokenizer) -> None:
+    config = recipe.config(len(tokenizer))
+    one, two = (
+        list(islice(training_steps(recipe, config, tokenizer, 3, workers), 3)) for workers in (1, 2)
+    )
+    for ours, theirs in zip(one, two, strict=True):
+        assert torch.equal(ours.batch.sam_views, theirs.batch.sam_views)
+
+
+def test_another_kind_of_training_is_not_gone_on_with(
+    state: TrainingState, recipe: Recipe, tmp_path: Path
+) -> None:
+    state.save(tmp_path / "state.pt")
+    other = fresh_state(replace(recipe, use_sasp=False), state.model.config.llama.vocab)
+    assert other.model.settings.sasp is None
+    with pytest.raises(ValueError, match=r"with tiny sizes with SasP.*without SasP"):
+        other.load(tmp_path / "state.pt")
+
+
+def test_the_command_line_changes_a_preset() -> None:
+    asked = argparse.Namespace(
+        preset=None, minutes=3.0, seed=5, scenes=None, difficulty="hard", no_sasp=True
+    )
+    recipe = chosen_recipe(asked, "cpu")
+    assert recipe == replace(
+        CPU, minutes=3.0, seed=5, use_sasp=False, difficulty=replace(HARD, pairs="training")
+    )
+    asked = argparse.Namespace(
+        preset=None, minutes=None, seed=None, scenes=4, difficulty=None, no_sasp=False
+    )
+    assert chosen_recipe(asked, "gpu") == replace(GPU, scenes_per_step=4)
+
+
+def test_trainings_with_and_without_points_are_compared_once(
+    recipe: Recipe, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    for use in ("on", "off"):
+        folder = tmp_path / f"seed-{recipe.seed}-{use}"
+        folder.mkdir()
+        (folder / "tokenizer").symlink_to(tokenizer_folder)
+    short = replace(recipe, minutes=0.001)
+    trials, gain = compare(tmp_path, short, Place(), seeds=1, scenes=1)
+    assert [(one.sasp, one.steps) for one in trials] == [(True, 1), (False, 1)]
+    assert gain["mean_gain"] == trials[0].mean_iou - trials[1].mean_iou
+    assert compare(tmp_path, short, Place(), seeds=1, scenes=1)[0] == trials
