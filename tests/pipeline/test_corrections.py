@@ -68,6 +68,17 @@ def test_the_latest_revision_counts_and_is_taken_once(
     assert list(table.latest()) == [later]
 
 
+def test_images_come_in_the_order_asked_with_their_latest_revisions(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    other = replace(correct(1, 1), id="other annotation")
+    table.append([correct(1, 1), correct(2, 1), other])
+    table.append([correct(1, 3), correct(3, 3)])
+    images = [correct(number, 1).image_id for number in (3, 4, 1)]
+    assert list(table.by_image(images)) == [[correct(3, 3)], [other, correct(1, 3)]]
+
+
 def test_an_old_version_stays_as_it_was(
     store: Store, correct: Callable[[int, int], Correction]
 ) -> None:

@@ -118,6 +118,13 @@ def test_the_latest_correction_is_exported(street: Street) -> None:
     np.testing.assert_array_equal(masks_of(street)["a/one.png", "road"], CAR)
 
 
+def test_a_correction_that_was_deleted_later_is_not_exported(street: Street) -> None:
+    street.correct({("a/one.png", "road"): ROAD, ("a/two.png", "road"): ROAD}, minute=1)
+    street.correct({("a/one.png", "road"): ROAD}, minute=2, verdict="deleted")
+    assert street.export("coco", "corrections")["left_out"]["deleted"] == 1
+    assert list(masks_of(street)) == [("a/two.png", "road")]
+
+
 def test_predictions_of_another_image_content_are_not_exported(street: Street) -> None:
     street.predict({("a/one.png", "road"): ROAD, ("a/two.png", "road"): ROAD})
     os.utime(street.photos / "a" / "one.png", (1, 1))
