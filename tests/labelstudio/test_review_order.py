@@ -66,3 +66,17 @@ def test_blank_images_show_nothing_and_the_lowest_score_comes_first(
     listed = in_the_order_of(street, "tasks:predictions_score")
     assert listed[:4] == by_doubt
     assert sorted(listed[4:]) == sorted(names[:2])
+
+
+def test_tasks_that_nobody_has_touched_follow_another_share(street: Any, prediction: Make) -> None:
+    rows = [
+        *pictures(prediction, blank=True, how_many=2),
+        *pictures(prediction, blank=False, how_many=1),
+    ]
+    for share in (0.0, SHARE):
+        judge = Judge(ReviewSettings(blank_share=share), None, None)
+        images = judge.for_people([[row] for row in rows], {}, lambda _: None)
+        summary = street.publish(images, showing=Showing(judge.score, judge.arm, judge.name))
+    assert (summary.created, summary.replaced, summary.existing) == (0, 2, 1)
+    shown = {task["data"]["arm"]: len(task["predictions"]) for task in street.tasks()}
+    assert shown == {"blank": 0, "shown": 1}
