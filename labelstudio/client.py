@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from labelstudio.connection import Connection
 from labelstudio.errors import TOKEN_VARIABLE, explain
-from labelstudio.interface import MASK, Control
+from labelstudio.interface import ASKED, MASK, Control
 from labelstudio.selection import Rule, Selection, query
 from pipeline.errors import LabelStudioError
 
@@ -319,6 +319,19 @@ class LabelStudioClient(Connection):
         with self._calling("look at an image"):
             return self._send("GET", path, headers={"Range": "bytes=0-0"}).is_success
 
+    def backends(self, project: int) -> list[dict[str, Any]]:
+        """Return the machine learning backends that a project has."""
+        with self._calling(f"list the backends of project {project}"):
+            return cast("list[dict[str, Any]]", self._get("/api/ml", {"project": project}))
+
+    def connect_backend(self, settings: Mapping[str, Any], backend: int | None) -> None:
+        """Add a backend, or change one; the server asks it for its health at once."""
+        with self._calling("connect the backend"):
+            if backend is None:
+                self._send_json("POST", "/api/ml", settings)
+            else:
+                self._send_json("PATCH", f"/api/ml/{backend}", settings)
+
     def _try_storage(self, path: str, settings: Mapping[str, Any]) -> str:
         with self._calling("connect a storage"):
             answer = self._send("POST", path, content=json.dumps(settings).encode())
@@ -343,7 +356,7 @@ def _project(row: Mapping[str, Any]) -> Project:
         created_at=row["created_at"],
         title=row["title"],
         controls=controls,
-        labels=tuple(parsed.get(MASK, {}).get("labels", ())),
+        labels=tuple(name for name in parsed.get(MASK, {}).get("labels", ()) if name != ASKED),
         tasks=row["task_number"],
         model_version=row["model_version"] or "",
     )

@@ -10,6 +10,10 @@ The controls, by name (``<slug>`` is :func:`slug` of the label)::
     points            KeyPointLabels  <label> +, <label> -
     verdict_<slug>    Choices         present, absent, wrong
     note              TextArea        anything worth saying
+
+An interface for an interactive backend (``asking``) has one more row, for :data:`ASKED`, and::
+
+    ask               TextArea        something else to look for; sent to the backend when added
 """
 
 import colorsys
@@ -25,6 +29,10 @@ IMAGE = "image"
 MASK = "mask"
 POINTS = "points"
 NOTE = "note"
+VERDICT = "verdict_"
+ASK = "ask"
+ASKED = "something else"
+"""Label of what an annotator asks for beyond the task's own queries; no query may have it."""
 VERDICTS = ("present", "absent", "wrong")
 NOT_ASKED = "(not asked here)"
 
@@ -57,7 +65,7 @@ def negative(label: str) -> str:
 
 def verdict(label: str) -> str:
     """Return the name of the label's verdict control."""
-    return f"verdict_{slug(label)}"
+    return f"{VERDICT}{slug(label)}"
 
 
 def slug(label: str) -> str:
@@ -93,8 +101,10 @@ def colors(index: int) -> tuple[str, str, str]:
     return mask, inside, outside
 
 
-def build(labels: Sequence[str]) -> str:
+def build(labels: Sequence[str], *, asking: bool = False) -> str:
     """Return the labeling configuration for ``labels``, in their order.
+
+    ``asking`` adds what annotators ask an interactive backend with.
 
     Raises:
         LabelStudioError: there are no labels, a label is there twice, or one holds characters
@@ -108,9 +118,12 @@ def build(labels: Sequence[str]) -> str:
         style=f"flex:0 0 {sum(_COLUMN_WIDTHS)}px;max-height:calc(100vh - 150px);overflow-y:auto",
     )
     rows = ET.SubElement(panel, "View", style="display:flex")
-    _mask_column(rows, labels)
-    _points_column(rows, labels)
+    painted = [*labels, ASKED] if asking else labels
+    _mask_column(rows, painted)
+    _points_column(rows, painted)
     _verdict_column(rows, labels)
+    if asking:
+        _question(panel)
     _notes(panel)
     picture = ET.SubElement(root, "View", style="flex:1 1 auto;min-width:0")
     ET.SubElement(
@@ -134,6 +147,8 @@ def check_labels(labels: Iterable[str]) -> None:
     for label in labels:
         if label in seen:
             raise LabelStudioError(f"the label {label!r} is there twice")
+        if label == ASKED:
+            raise LabelStudioError(f"the label {ASKED!r} is kept for what annotators ask for")
         if not label.strip() or label != label.strip():
             raise LabelStudioError(f"the label {label!r} is empty or begins or ends with a space")
         if "$" in label or not label.isprintable():
@@ -165,7 +180,8 @@ def _mask_column(rows: ET.Element, labels: Sequence[str]) -> None:
         row = _row(control, "position:relative")
         width = sum(_COLUMN_WIDTHS) - 24
         text = ET.SubElement(row, "View", style=f"position:absolute;top:0;left:0;width:{width}px")
-        ET.SubElement(text, "Header", value=f"$texts.{slug(label)}", style=_TEXT_STYLE)
+        shown = "Your own question" if label == ASKED else f"$texts.{slug(label)}"
+        ET.SubElement(text, "Header", value=shown, style=_TEXT_STYLE)
         kept = ET.SubElement(row, "View", style=f"width:{_COLUMN_WIDTHS[0] - 8}px;{_CUT}")
         ET.SubElement(kept, "Label", value=label, background=colors(index)[0])
 
@@ -197,6 +213,7 @@ def _verdict_column(rows: ET.Element, labels: Sequence[str]) -> None:
             "Choices",
             name=verdict(label),
             toName=IMAGE,
+            smart="false",
             choice="single",
             layout="select",
         )
@@ -204,9 +221,28 @@ def _verdict_column(rows: ET.Element, labels: Sequence[str]) -> None:
             ET.SubElement(control, "Choice", value=value)
 
 
+def _question(panel: ET.Element) -> None:
+    ET.SubElement(
+        panel,
+        "TextArea",
+        name=ASK,
+        toName=IMAGE,
+        smart="true",
+        rows="1",
+        maxSubmissions="8",
+        placeholder="Ask for something else",
+    )
+
+
 def _notes(panel: ET.Element) -> None:
     ET.SubElement(
-        panel, "TextArea", name=NOTE, toName=IMAGE, rows="2", placeholder="Anything worth saying"
+        panel,
+        "TextArea",
+        name=NOTE,
+        toName=IMAGE,
+        smart="false",
+        rows="2",
+        placeholder="Anything worth saying",
     )
     collapse = ET.SubElement(panel, "Collapse")
     full = ET.SubElement(collapse, "Panel", value="Queries in full")

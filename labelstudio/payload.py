@@ -166,7 +166,11 @@ def regions_of(row: Prediction, settings: LabelStudioSettings) -> Regions:
     full = masks.decode(row.mask)
     coarseness, mask = 1, full
     while True:
-        shown = (_mask(row, mask, coarseness), *_points(row, settings), _verdict(row, "present"))
+        shown = (
+            mask_region(row, mask, coarseness),
+            *_points(row, settings),
+            _verdict(row, "present"),
+        )
         size = _size(row, shown)
         if size <= settings.task_bytes or coarseness >= COARSEST:
             return Regions(row, shown, mask, coarseness, size)
@@ -209,7 +213,8 @@ def _has_room(group: list[Regions], part: Regions, settings: LabelStudioSettings
     )
 
 
-def _mask(row: Prediction, mask: NDArray[np.bool_], coarseness: int) -> Json:
+def mask_region(row: Prediction, mask: NDArray[np.bool_], coarseness: int) -> Json:
+    """Return the region of a prediction's mask, which may be another than the predicted one."""
     region = _region(row, "mask", "brushlabels", MASK) | {
         "value": {"format": "rle", "rle": brush.encode(mask), "brushlabels": [row.label]},
         "score": unit(row.predicted_iou),

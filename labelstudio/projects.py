@@ -8,7 +8,7 @@ to it; one with any other interface is left alone.
 from collections.abc import Mapping, Sequence
 
 from labelstudio.client import LabelStudioClient, Project
-from labelstudio.interface import Control, build, check_labels, expected_controls
+from labelstudio.interface import ASK, Control, build, check_labels, expected_controls
 from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import LabelStudioError
 
@@ -93,7 +93,7 @@ def _extended(client: LabelStudioClient, project: Project, labels: Sequence[str]
                 f"interface: {needed}. Choose another 'labelstudio.project', or rename that one"
             )
     together = [*project.labels, *(label for label in labels if label not in project.labels)]
-    client.update_interface(project.id, build(together))
+    client.update_interface(project.id, build(together, asking=ASK in project.controls))
     return client.project(project.id)
 
 

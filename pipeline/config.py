@@ -14,6 +14,7 @@ from pipeline.review.settings import ReviewSettings
 from pipeline.settings import Settings
 from pipeline.sources.settings import SourceSettings
 from pipeline.storage.settings import S3Settings
+from workers.serve.settings import ServeSettings
 from workers.settings import LimitSettings, PoolSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -45,6 +46,7 @@ class RunFile(Settings):
     finetune: FinetuneSettings = FinetuneSettings()
     exclusive: ExclusiveGroups = ()
     review: ReviewSettings = ReviewSettings()
+    serve: ServeSettings = ServeSettings()
     s3: S3Settings = S3Settings()
 
 

@@ -21,6 +21,7 @@ from pipeline.cli.import_ import import_
 from pipeline.cli.models import models
 from pipeline.cli.phrase import phrase
 from pipeline.cli.retract import retract
+from pipeline.cli.serve import serve
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ConfigError, ExitCode, ModelUnusableError, ReadloopError
 
@@ -163,6 +164,7 @@ app.command()(explain)
 app.command()(phrase)
 app.command()(export)
 app.command("import")(import_)
+app.command()(serve)
 
 
 @app.command()

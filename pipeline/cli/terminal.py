@@ -7,19 +7,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
+from typing import TextIO
 
 STDOUT, STDERR = 1, 2
 
 
 @contextmanager
-def chatter_on_stderr() -> Iterator[None]:
-    """Send to standard error what libraries and Ray would print on standard output."""
+def chatter_on_stderr() -> Iterator[TextIO]:
+    """Send to standard error what libraries and Ray would print on standard output.
+
+    Yields what still leads to standard output.
+    """
     sys.stdout.flush()
     real = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
     try:
-        with redirect_stdout(sys.stderr):
-            yield
+        with redirect_stdout(sys.stderr), os.fdopen(os.dup(real), "w", encoding="utf-8") as results:
+            yield results
     finally:
         os.dup2(real, STDOUT)
         os.close(real)

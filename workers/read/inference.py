@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from workers.read.errors import QueryError
 from workers.read.images import clip_view, sam_view
-from workers.read.masks import SegMask, SegToken
+from workers.read.masks import EmbeddedImage, SegMask, SegToken
 from workers.read.model import ReadModel
 from workers.read.tokenizer import IMAGE_TOKEN_ID
 
@@ -71,15 +71,22 @@ class Generated:
 def encode_image(model: ReadModel, image: np.ndarray) -> EncodedImage:
     """Encode uint8 RGB (H, W, 3) by CLIP, projector and SAM."""
     clip = torch.from_numpy(clip_view(image, model.config.clip_view)).to(model.device)
-    view, resized_hw = sam_view(image, model.config.sam.image)
     features = model.clip_features(clip[None])
+    seen = embed_image(model, image)
     return EncodedImage(
         features=features[0],
         tokens=model.image_tokens(features)[0],
-        embedding=model.sam_embedding(torch.from_numpy(view).to(model.device)[None])[0],
-        image_hw=(image.shape[0], image.shape[1]),
-        resized_hw=resized_hw,
+        embedding=seen.embedding,
+        image_hw=seen.image_hw,
+        resized_hw=seen.resized_hw,
     )
+
+
+def embed_image(model: ReadModel, image: np.ndarray) -> EmbeddedImage:
+    """Encode uint8 RGB (H, W, 3) by SAM alone."""
+    view, resized_hw = sam_view(image, model.config.sam.image)
+    embedding = model.sam_embedding(torch.from_numpy(view).to(model.device)[None])[0]
+    return EmbeddedImage(embedding, (image.shape[0], image.shape[1]), resized_hw)
 
 
 def read_opening(model: ReadModel, prompt_ids: Sequence[int], image: EncodedImage) -> Opening:

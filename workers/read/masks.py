@@ -54,12 +54,47 @@ class SegMask:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prompt:
+class EmbeddedImage:
+    """What SAM's decoder knows of an image.
+
+    ``embedding`` (P, g, g); ``image_hw`` is the original size, ``resized_hw`` the part of the SAM
+    view that it fills, both in pixels.
+    """
+
+    embedding: Tensor
+    image_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPrompt:
+    """What SAM's decoder is asked.
+
+    ``query`` (P,) on the model's device; ``points`` (N, 2) are (x, y) in pixels of the original
+    image and ``labels`` (N,) 1, 0 or -1, wherever they are.
+    """
+
     query: Tensor
+    points: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedMask:
+    """What SAM's decoder made of a prompt; see :class:`SegMask` for the shapes."""
+
+    view_points: Tensor
+    sparse: Tensor
+    low_res: Tensor
+    iou: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
     similarity: Tensor
     points: SasPPoints | None
-    view_points: Tensor
-    labels: Tensor
+    prompt: MaskPrompt
 
 
 def seg_masks(
@@ -80,69 +115,74 @@ def seg_masks(
 def _masks(
     tokens: Sequence[SegToken], query_head: nn.Module, sam: Sam, sasp: SasPSettings | None
 ) -> list[SegMask]:
-    prompts = _prompts(tokens, query_head, sasp)
-    by_count: dict[int, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        by_count[len(prompt.labels)].append(index)
-    masks: dict[int, SegMask] = {}
-    for indices in by_count.values():
-        decoded = _decode([tokens[i] for i in indices], [prompts[i] for i in indices], sam)
-        masks.update(zip(indices, decoded, strict=True))
-    return [masks[index] for index in range(len(tokens))]
-
-
-def _prompts(
-    tokens: Sequence[SegToken], query_head: nn.Module, sasp: SasPSettings | None
-) -> list[_Prompt]:
-    """Points are made on the CPU, which orders their cells: all maps go there at once."""
-    maps = torch.stack([token.image_states.float() @ token.state.float() for token in tokens])
-    moved = maps.cpu()
-    return [
-        _prompt(token, query_head, sasp, *pair)
-        for token, *pair in zip(tokens, maps, moved, strict=True)
+    steps = _steps_of(tokens, query_head, sasp)
+    asked = [
+        (EmbeddedImage(token.embedding, token.image_hw, token.resized_hw), step.prompt)
+        for token, step in zip(tokens, steps, strict=True)
     ]
+    by_count: dict[int, list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        by_count[len(step.prompt.labels)].append(index)
+    decoded: dict[int, DecodedMask] = {}
+    for indices in by_count.values():
+        together = decode_masks([asked[i] for i in indices], sam)
+        decoded.update(zip(indices, together, strict=True))
+    return [_seg_mask(step, decoded[index]) for index, step in enumerate(steps)]
 
 
-def _prompt(
-    token: SegToken,
-    query_head: nn.Module,
-    sasp: SasPSettings | None,
-    similarity: Tensor,
-    moved: Tensor,
-) -> _Prompt:
-    points = None if sasp is None else sasp_points(moved, token.image_hw, sasp)
-    if points is None:
-        view_points, labels = similarity.new_zeros((0, 2)), similarity.new_zeros(0).long()
-    else:
-        view_points = _to_view(points.xy, token).to(similarity.device)
-        labels = points.labels.to(similarity.device)
-    query = query_head(token.state.to(next(query_head.parameters()).dtype)).float()
-    return _Prompt(query, similarity, points, view_points, labels)
-
-
-def _to_view(xy: Tensor, token: SegToken) -> Tensor:
-    """Scale (x, y) in pixels of the original image to pixels of the SAM view."""
-    (height, width), (view_height, view_width) = token.image_hw, token.resized_hw
-    return xy * xy.new_tensor([view_width / width, view_height / height])
-
-
-def _decode(tokens: list[SegToken], prompts: list[_Prompt], sam: Sam) -> list[SegMask]:
+def decode_masks(asked: Sequence[tuple[EmbeddedImage, MaskPrompt]], sam: Sam) -> list[DecodedMask]:
+    """Decode prompts, all with equally many points, of any images in one call of SAM's decoder."""
+    device = asked[0][0].embedding.device
+    view_points = [_to_view(prompt.points, image).to(device) for image, prompt in asked]
     sparse = sam.embed_prompts(
-        points=torch.stack([prompt.view_points for prompt in prompts]),
-        labels=torch.stack([prompt.labels for prompt in prompts]),
-        queries=torch.stack([prompt.query for prompt in prompts]),
+        points=torch.stack(view_points),
+        labels=torch.stack([prompt.labels.to(device) for _, prompt in asked]),
+        queries=torch.stack([prompt.query for _, prompt in asked]),
     )
-    low_res, iou = sam.decode(torch.stack([token.embedding for token in tokens]), sparse)
+    low_res, iou = sam.decode(torch.stack([image.embedding for image, _ in asked]), sparse)
     return [
-        SegMask(
-            query=prompt.query,
-            similarity=prompt.similarity,
-            points=prompt.points,
-            view_points=prompt.view_points,
+        DecodedMask(
+            view_points=view_points[row],
             sparse=sparse[row],
             low_res=low_res[row, 0],
             iou=iou[row, 0],
-            logits=sam.upscale(low_res[row : row + 1], token.resized_hw, token.image_hw)[0],
+            logits=sam.upscale(low_res[row : row + 1], image.resized_hw, image.image_hw)[0],
         )
-        for row, (token, prompt) in enumerate(zip(tokens, prompts, strict=True))
+        for row, (image, _) in enumerate(asked)
     ]
+
+
+def _steps_of(
+    tokens: Sequence[SegToken], query_head: nn.Module, sasp: SasPSettings | None
+) -> list[_Steps]:
+    """Points are made on the CPU, which orders their cells: all maps go there at once."""
+    maps = torch.stack([token.image_states.float() @ token.state.float() for token in tokens])
+    steps = []
+    for token, similarity, moved in zip(tokens, maps, maps.cpu(), strict=True):
+        points = None if sasp is None else sasp_points(moved, token.image_hw, sasp)
+        if points is None:
+            xy, labels = moved.new_zeros((0, 2)), moved.new_zeros(0).long()
+        else:
+            xy, labels = points.xy, points.labels
+        query = query_head(token.state.to(next(query_head.parameters()).dtype)).float()
+        steps.append(_Steps(similarity, points, MaskPrompt(query, xy, labels)))
+    return steps
+
+
+def _to_view(xy: Tensor, image: EmbeddedImage) -> Tensor:
+    """Scale (x, y) in pixels of the original image to pixels of the SAM view."""
+    (height, width), (view_height, view_width) = image.image_hw, image.resized_hw
+    return xy * xy.new_tensor([view_width / width, view_height / height])
+
+
+def _seg_mask(steps: _Steps, decoded: DecodedMask) -> SegMask:
+    return SegMask(
+        query=steps.prompt.query,
+        similarity=steps.similarity,
+        points=steps.points,
+        view_points=decoded.view_points,
+        sparse=decoded.sparse,
+        low_res=decoded.low_res,
+        iou=decoded.iou,
+        logits=decoded.logits,
+    )

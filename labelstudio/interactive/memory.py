@@ -1,0 +1,90 @@
+"""What the browser has sent but not yet saved.
+
+Points of the other sign do not travel with a gesture, and the draft that holds them is saved only
+some seconds later. So the last points that were seen of each sign are kept for a task until its
+draft changes, and points that no answer has held yet until one does: the browser deletes a new
+point when it accepts an answer without it.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from labelstudio.interactive.request import PointRegion, PredictRequest
+from pipeline.records import PointLabel
+
+_Sign = tuple[str, PointLabel]
+
+
+@dataclass
+class _Task:
+    stamp: str = ""
+    seen: dict[_Sign, tuple[PointRegion, ...]] = field(default_factory=dict)
+    open: dict[str, PointRegion] = field(default_factory=dict)
+    asked: str = ""
+
+
+class Memory:
+    """Bounded: the tasks worked on longest ago are forgotten first. Threads may share it."""
+
+    def __init__(self, tasks: int = 1_000) -> None:
+        self._tasks: OrderedDict[int, _Task] = OrderedDict()
+        self._most = tasks
+        self._lock = threading.Lock()
+
+    def see(self, request: PredictRequest) -> None:
+        """Take note of a request, in the order they arrive."""
+        with self._lock:
+            task = self._tasks.setdefault(request.task, _Task())
+            self._tasks.move_to_end(request.task)
+            if len(self._tasks) > self._most:
+                self._tasks.popitem(last=False)
+            if task.stamp != request.saved.stamp:
+                task.stamp = request.saved.stamp
+                task.seen.clear()
+            if request.asked:
+                task.asked = request.asked[-1]
+            for point in request.points:
+                task.seen[point.label, point.sign] = tuple(
+                    other
+                    for other in request.points
+                    if (other.label, other.sign) == (point.label, point.sign)
+                )
+                if point.fresh:
+                    task.open[point.id] = point
+
+    def current(self, request: PredictRequest, label: str) -> tuple[PointRegion, ...]:
+        """Return all points of a query as they are now, both signs, each once."""
+        with self._lock:
+            seen = dict(self._tasks.get(request.task, _Task()).seen)
+        points = {point.id: point for point in request.saved.points if point.label == label}
+        newest = [(point.label, point.sign) for point in request.points]
+        for key in sorted(seen, key=lambda key: key in newest):  # what travelled now counts last
+            if key[0] == label:
+                points = {i: p for i, p in points.items() if (p.label, p.sign) != key}
+                points.update({point.id: point for point in seen[key]})
+        return tuple(points.values())
+
+    def undelivered(self, request: PredictRequest) -> tuple[PointRegion, ...]:
+        """Return the task's new points that no answer has held, of any query."""
+        with self._lock:
+            waiting = dict(self._tasks.get(request.task, _Task()).open)
+        waiting.update({point.id: point for point in request.saved.points if point.fresh})
+        for point in request.points:
+            waiting.pop(point.id, None)
+            if point.fresh:
+                waiting[point.id] = point
+        return tuple(waiting.values())
+
+    def deliver(self, request: PredictRequest, points: tuple[PointRegion, ...]) -> None:
+        """Note that an answer holds those points."""
+        with self._lock:
+            task = self._tasks.get(request.task, _Task())
+            for point in points:
+                task.open.pop(point.id, None)
+
+    def asked(self, request: PredictRequest) -> str:
+        """Return the question that the task's own label stands for, empty if there was none."""
+        with self._lock:
+            asked = self._tasks.get(request.task, _Task()).asked
+        return asked or (request.saved.asked[-1] if request.saved.asked else "")

@@ -1,0 +1,271 @@
+"""Gestures in, regions out: which points count, what is replaced, and what must not be lost."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labelstudio import brush
+from labelstudio.interactive.backend import Backend
+from labelstudio.interactive.request import parse
+from labelstudio.interface import ASKED
+from labelstudio.payload import region_id, regions_of
+from labelstudio.settings import LabelStudioSettings
+from labelstudio.spread import shown_points
+from pipeline.errors import InputError
+from pipeline.records import Prediction
+
+SETTINGS = LabelStudioSettings(url="http://127.0.0.1", project="any")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mask that a stand-in made."""
+
+    mask: NDArray[np.bool_]
+    predicted_iou: float = 0.5
+
+
+@dataclass
+class MaskMaker:
+    """A stand-in model: paints a pixel at every placed point, notes what it was asked."""
+
+    rows: Sequence[Prediction]
+    version: str = "v1"
+    kept: list[tuple[int, ...]] = field(default_factory=list)
+    placed: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def prediction(self, key: str) -> Prediction | None:
+        """Return the row with that key."""
+        return next((row for row in self.rows if row.key == key), None)
+
+    def refine(self, row: Prediction, kept: Sequence[int], placed: Sequence[Any]) -> Drawn:
+        """Paint a pixel at each inside point that was placed."""
+        self.kept.append(tuple(kept))
+        self.placed.append(tuple(placed))
+        mask = np.zeros((row.height, row.width), np.bool_)
+        for x, y, sign in placed:
+            mask[int(y), int(x)] = sign == 1
+        return Drawn(mask)
+
+    def ask(self, row: Prediction, label: str, query: str) -> Prediction:
+        """Answer with the same mask under another label."""
+        return replace(row, key=f"asked {query}", label=label, query=query)
+
+
+@pytest.fixture
+def rows(prediction: Callable[..., Prediction]) -> tuple[Prediction, Prediction]:
+    road, sky = prediction("road"), prediction("sky")
+    return replace(road, key="road-key"), replace(sky, key="sky-key")
+
+
+@pytest.fixture
+def masks(rows: tuple[Prediction, Prediction]) -> MaskMaker:
+    return MaskMaker(rows)
+
+
+@pytest.fixture
+def backend(masks: MaskMaker) -> Backend:
+    return Backend(masks, SETTINGS, most_points=50)
+
+
+def regions(row: Prediction, sign: str) -> list[Json]:
+    """Return the shown points of a prediction as the browser sends them."""
+    return [
+        {**region, "origin": "prediction"}
+        for region in regions_of(row, SETTINGS).regions
+        if region["value"].get("keypointlabels") == [f"{row.label} {sign}"]
+    ]
+
+
+def click(name: str, label: str, x: float, y: float, *, alt: bool = False) -> Json:
+    value = {"x": x, "y": y, "width": 0.9, "labels": [label], "keypointlabels": [label]}
+    region = {"id": name, "type": "keypointlabels", "from_name": "points", "to_name": "image"}
+    return {**region, "value": value, "is_positive": not alt, "origin": "manual"}
+
+
+def message(
+    rows: Sequence[Prediction], context: Sequence[Json], drafts: Sequence[Json] = ()
+) -> Json:
+    shown = [region for row in rows for region in regions_of(row, SETTINGS).regions]
+    task = {
+        "id": 7,
+        "data": {"key": "task"},
+        "drafts": list(drafts),
+        "annotations": [],
+        "predictions": [{"id": 1, "updated_at": "1", "result": shown}],
+    }
+    return {"tasks": [task], "params": {"context": {"result": list(context)}}}
+
+
+def answered(backend: Backend, body: Json) -> list[Json]:
+    (result,) = backend.answer(backend.read(body))["results"]
+    found: list[Json] = result["result"]
+    return found
+
+
+def test_a_click_replaces_the_mask_and_keeps_the_point(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    road = rows[0]
+    context = [*regions(road, "+"), click("new", "road +", 50, 75)]
+    mask, point = answered(backend, message(rows, context))
+    assert (mask["id"], mask["origin"]) == (region_id(road.key, "mask"), "prediction-changed")
+    assert mask["value"]["brushlabels"] == ["road"]
+    drawn = brush.decode(mask["value"]["rle"], road.height, road.width) > brush.PAINTED_ABOVE
+    assert np.argwhere(drawn).tolist() == [[36, 32]]
+    assert (point["id"], point["parentID"]) == ("new", mask["id"])
+    assert point["value"]["keypointlabels"] == ["road +"]
+    assert "is_positive" not in point
+    assert masks.placed == [((32.0, 36.0, 1),)]
+
+
+def test_nothing_touched_is_all_stored_points(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    answered(backend, message(rows, [*regions(rows[0], "+"), click("new", "road +", 50, 75)]))
+    assert masks.kept == [tuple(range(len(rows[0].points)))]
+
+
+@pytest.mark.parametrize("change", ["dragged", "removed", "flipped"])
+def test_hidden_points_go_with_the_shown_one_they_follow(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker, change: str
+) -> None:
+    road = rows[0]
+    shown = [place for place in shown_points(road.points, 4) if road.points[place].label == 1]
+    hidden = {i for i, point in enumerate(road.points) if point.label == 1} - set(shown)
+    assert hidden
+    first, *others = regions(road, "+")
+    context = [*others, click("new", "road -", 90, 90)]
+    if change == "dragged":
+        moved = {**first, "value": {**first["value"], "x": 99.0}}
+        context = [moved, *others, click("new", "road +", 90, 90)]
+    elif change == "removed":
+        context = [*others, click("new", "road +", 90, 90)]
+    else:
+        flip = {**first, "value": {**first["value"], "keypointlabels": ["road -"]}}
+        context = [*regions(road, "-"), flip, click("new", "road -", 90, 90)]
+    answered(backend, message(rows, context))
+    (kept,), (placed,) = masks.kept, masks.placed
+    gone = set(range(len(road.points))) - set(kept)
+    assert shown[0] in gone
+    assert not gone & set(shown[1:])
+    assert all(road.points[place].label == 1 for place in gone)
+    assert len(placed) == (1 if change == "removed" else 2)
+    assert [sign for *_, sign in placed].count(0) == (2 if change == "flipped" else 0)
+
+
+def test_the_other_sign_is_read_from_the_draft(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    settled = {**click("old", "road -", 10, 10), "parentID": region_id(rows[0].key, "mask")}
+    del settled["is_positive"]
+    draft = {"id": 3, "updated_at": "2", "result": [*regions(rows[0], "-")[1:], settled]}
+    answered(backend, message(rows, [click("new", "road +", 50, 75)], [draft]))
+    assert (6.4, pytest.approx(4.8), 0) in masks.placed[0]
+    negatives = [i for i, point in enumerate(rows[0].points) if point.label == 0]
+    assert set(negatives) - set(masks.kept[0])  # the removed one and those that follow it
+
+
+def test_points_seen_since_the_draft_was_saved_count(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    answered(backend, message(rows, [click("minus", "road -", 10, 10)]))
+    answered(backend, message(rows, [click("plus", "road +", 50, 75)]))
+    assert {sign for *_, sign in masks.placed[1]} == {0, 1}
+    saved = {"id": 3, "updated_at": "2", "result": []}  # the point was removed meanwhile
+    answered(backend, message(rows, [click("again", "road +", 50, 75)], [saved]))
+    assert {sign for *_, sign in masks.placed[2]} == {1}
+
+
+def test_alt_click_is_the_other_sign(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    _, point = answered(backend, message(rows, [click("new", "road +", 50, 75, alt=True)]))
+    assert point["value"]["keypointlabels"] == ["road -"]
+    assert masks.placed == [((32.0, 36.0, 0),)]
+
+
+def test_a_point_that_no_answer_held_comes_with_the_next_one(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    backend.read(message(rows, [click("dropped", "sky -", 10, 10)]))  # superseded: never answered
+    found = answered(backend, message(rows, [click("new", "road +", 50, 75)]))
+    assert [region["id"] for region in found] == [
+        region_id("road-key", "mask"),
+        "new",
+        region_id("sky-key", "mask"),
+        "dropped",
+    ]
+    again = answered(backend, message(rows, [click("newer", "road +", 60, 75)]))
+    assert "dropped" not in [region["id"] for region in again]
+
+
+def test_a_question_is_answered_under_its_own_label(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    asked = {"id": "q", "type": "textarea", "from_name": "ask", "value": {"text": ["a", "a dog"]}}
+    found = answered(backend, message(rows, [asked]))
+    assert found[0]["value"]["brushlabels"] == [ASKED]
+    assert found[0]["meta"] == {"text": ["a dog"]}
+    assert {region["type"] for region in found} == {"brushlabels", "keypointlabels"}
+    mask, point = answered(backend, message(rows, [click("new", f"{ASKED} -", 50, 75)]))
+    assert mask["id"] == found[0]["id"]
+    assert point["parentID"] == found[0]["id"]
+
+
+def test_a_note_and_an_opening_task_ask_nothing(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    note = {"id": "n", "type": "textarea", "from_name": "note", "value": {"text": ["hm"]}}
+    for context in ([], [note]):
+        assert backend.answer(backend.read(message(rows, context))) == {"results": [{}]}
+
+
+def test_a_task_that_withholds_predictions_gets_no_help(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    body = message(rows, [click("new", "road +", 50, 75)])
+    body["tasks"][0]["data"]["arm"] = "blank"
+    assert backend.answer(backend.read(body)) == {"results": [{}]}
+
+
+def test_an_unknown_prediction_is_refused(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    strange = [replace(row, key="elsewhere") for row in rows]
+    with pytest.raises(InputError, match="not in the table"):
+        answered(backend, message(strange, [click("new", "road +", 50, 75)]))
+    with pytest.raises(InputError, match="nothing was asked"):
+        answered(backend, message(rows, [click("new", f"{ASKED} +", 50, 75)]))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body: body.pop("tasks"),
+        lambda body: body["tasks"].append(body["tasks"][0]),
+        lambda body: body["tasks"][0].update(predictions=[{"result": [{"type": "choices"}]}]),
+        lambda body: body["tasks"][0]["data"].update(key="k" * 100),
+        lambda body: body["params"]["context"]["result"][0]["value"].update(x=float("nan")),
+        lambda body: body["params"]["context"]["result"][0]["value"].update(keypointlabels=["x"]),
+        lambda body: body["params"]["context"]["result"].append("no region"),
+    ],
+)
+def test_what_is_no_request_is_refused(
+    rows: tuple[Prediction, Prediction], spoil: Callable[[Json], object]
+) -> None:
+    body = message(rows, [click("new", "road +", 50, 75)])
+    spoil(body)
+    with pytest.raises(InputError, match="not a request"):
+        parse(body, most_points=50)
+
+
+def test_points_are_bounded(rows: tuple[Prediction, Prediction]) -> None:
+    context = [click(str(number), "road +", 1, 1) for number in range(51)]
+    with pytest.raises(InputError, match="51 points are more than the limit of 50"):
+        parse(message(rows, context), most_points=50)

@@ -1,0 +1,54 @@
+"""Starting the backend on Ray Serve, and stopping it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from pipeline.errors import ConfigError, ReadloopError
+from workers.cluster import ray_session
+from workers.serve.deployment import Answering, Server
+from workers.serve.job import ServeJob
+from workers.serve.model import ServedModel
+
+APP = "readloop"
+SPARE_REQUESTS = 64
+"""Requests beyond the line that a replica still takes, to refuse them with a reason."""
+
+
+@contextmanager
+def serving(
+    job: ServeJob, make: Callable[[ServedModel], Answering], secret: SecretStr
+) -> Iterator[None]:
+    """Serve inside of the ``with``: one replica, so that a task's requests meet in one place.
+
+    Raises:
+        ConfigError: Ray cannot be reached, or the backend does not start.
+        StoppedError: the process was asked to end while Ray started.
+    """
+    settings = job.settings
+    with ray_session(job.pool):
+        from ray import serve  # noqa: PLC0415  (its environment is set before)
+        from ray.serve.config import HTTPOptions  # noqa: PLC0415
+
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options=HTTPOptions(host=settings.host, port=settings.port),
+        )
+        deployment = serve.deployment(
+            name="backend",
+            num_replicas=1,
+            max_ongoing_requests=settings.waiting + SPARE_REQUESTS,
+            ray_actor_options={"num_cpus": job.pool.cpus, "num_gpus": job.pool.gpus},
+        )(Server)
+        try:
+            serve.run(deployment.bind(job, make, secret), name=APP, route_prefix="/")
+            yield
+        except ReadloopError:
+            raise
+        except RuntimeError as error:
+            raise ConfigError(f"the backend does not start: {error}") from error
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
