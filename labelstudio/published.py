@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 
 from labelstudio.ledger import TASKS_SCHEMA
 from pipeline.storage.delta import FencedTable
@@ -13,9 +14,16 @@ class PublishedTasks:
     """The tasks of a store by their keys. Memory holds 12 bytes a row. Raises StorageError."""
 
     def __init__(self, store: Store) -> None:
-        table = FencedTable(store, "tasks", TASKS_SCHEMA)
-        self.version = table.version
-        self._index = RowIndex(table.snapshot(), ["key"])
+        self._table = FencedTable(store, "tasks", TASKS_SCHEMA)
+
+    @property
+    def version(self) -> int:
+        """Number of the latest commit that this object knows."""
+        return self._table.version
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex(self._table.snapshot(), ["key"])
 
     def predictions(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """Return the keys of the predictions that each of these tasks was last meant to show.

@@ -81,19 +81,18 @@ class Reader:
     def _look_up(self, keys: Sequence[str]) -> tuple[dict[str, list[str]], PredictionVersions]:
         """Return what tasks show; when one is unknown, look whether it was published meanwhile."""
         if self._tables is None:
-            self._tables = self._open()
+            self._tables = self._open(PublishedTasks(self._store))
         published, versions = self._tables
         found = published.predictions(keys)
         if len(found) < len(set(keys)):
-            fresh = self._open()
-            if fresh[0].version != published.version:
-                self._tables = published, versions = fresh
+            fresh = PublishedTasks(self._store)
+            if fresh.version != published.version:
+                self._tables = published, versions = self._open(fresh)
                 found = published.predictions(keys)
         return found, versions
 
-    def _open(self) -> tuple[PublishedTasks, PredictionVersions]:
-        """Open what was published, and then the predictions, which were there before."""
-        published = PublishedTasks(self._store)
+    def _open(self, published: PublishedTasks) -> tuple[PublishedTasks, PredictionVersions]:
+        """Add the predictions: opened later, so that they hold what was published."""
         return published, PredictionTables(self._store).versions()
 
     def _read_task(self, project: Project, known: Known, task: _Context, news: News) -> None:

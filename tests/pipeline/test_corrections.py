@@ -97,3 +97,28 @@ def test_a_second_writer_is_noticed(
     first.append([correct(1, 1)])
     with pytest.raises(StoppedError, match="another run"):
         second.append([correct(2, 1)])
+
+
+def test_revisions_and_rows_are_found_by_id(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    gone = replace(correct(1, 2), verdict="deleted")
+    table.append([correct(1, 1), correct(2, 1)])
+    table.append([gone, replace(correct(3, 1), id="import 3")])
+    found = {row.id: row for row in table.revisions("annotation")}
+    assert found.keys() == {"annotation 1", "annotation 2"}
+    assert (found["annotation 1"].deleted, found["annotation 2"].deleted) == (True, False)
+    assert (found["annotation 1"].task, found["annotation 1"].annotation) == (11, 101)
+    assert list(table.find(["annotation 1", "nobody's"])) == [gone]
+
+
+def test_shared_rows_are_those_of_queries_with_several_annotators(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    other = replace(correct(1, 3), id="another", annotator="8")
+    own = replace(correct(2, 3), id="again")
+    assert list(table.shared()) == []
+    table.append([correct(1, 1), correct(2, 1), other, own])
+    assert {row.id for row in table.shared()} == {"annotation 1", "another"}
