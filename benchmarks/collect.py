@@ -133,6 +133,7 @@ def measure_routes(tasks: int) -> dict[str, float]:
         folder = Path(name)
         with LabelStudioServer(folder / "data", document_root=folder) as server:
             desk = publish_and_submit(server, folder, tasks)
+            desk.client.check()
             for route in routes:
                 began = time.perf_counter()
                 count = route(desk)

@@ -38,15 +38,17 @@ class Connection:
         return LabelStudio(  # type: ignore[no-untyped-call]
             base_url=self.url,
             api_key=self._token.get_secret_value(),
-            httpx_client=self._connection(_CALL_SECONDS),
+            httpx_client=self._http,
         )
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        # One for all requests: each new client reads the system's certificates, 25 ms and more.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(timeout=_CALL_SECONDS, limits=fresh, trust_env=self._trust_proxies)
 
     def _calling(self, action: str) -> Any:  # noqa: ANN401 - a context manager
         return mapped_errors(self.url, action)
-
-    def _connection(self, timeout: float) -> httpx.Client:
-        fresh = httpx.Limits(max_keepalive_connections=0)
-        return httpx.Client(timeout=timeout, limits=fresh, trust_env=self._trust_proxies)
 
     def _send(
         self,
@@ -62,8 +64,8 @@ class Connection:
         if signed:
             wrapper = self._sdk._client_wrapper
             all_headers["Authorization"] = wrapper.get_headers()["Authorization"]
-        with self._connection(timeout) as connection:
-            return connection.request(method, self.url + path, headers=all_headers, **more)
+        address = self.url + path
+        return self._http.request(method, address, headers=all_headers, timeout=timeout, **more)
 
     def _send_json(self, method: str, path: str, body: Mapping[str, Any]) -> None:
         self._send(method, path, content=json.dumps(body).encode()).raise_for_status()
