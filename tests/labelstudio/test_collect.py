@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def test_killed_between_fetch_and_marker_nothing_is_lost_or_doubled(
     def die(*_: object) -> None:
         raise Killed
 
+    monkeypatch.setattr(collect_module, "OVERLAP", timedelta(0))
     office.publish(images_of(prediction, 3))
     tasks = office.tasks()
     for task in tasks:
@@ -182,6 +184,7 @@ def test_killed_between_fetch_and_marker_nothing_is_lost_or_doubled(
 def test_edits_while_polling_are_not_missed(
     office: Any, prediction: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(collect_module, "OVERLAP", timedelta(0))
     office.publish(images_of(prediction, 3))
     first, second, third = office.tasks()
     numbers = [office.submit(first), office.submit(second)]
