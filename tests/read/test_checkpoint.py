@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from workers.read.checkpoint import load_model, save_model
+from workers.read.engine import ReadEngine
 from workers.read.errors import CheckpointError
 from workers.read.identity import fingerprint
 from workers.read.model import ReadModel
@@ -58,6 +60,25 @@ def test_saving_and_loading_keeps_every_bit(model: ReadModel, tmp_path: Path) ->
     assert_same(load_model(tmp_path / "again"), model)
     stored = load_file(tmp_path / "again" / "model.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "family"), [("SESAMEForCausalLM", "sesame"), ("LISAForCausalLM", "lisa")]
+)
+def test_other_families_load_and_take_points_when_asked(
+    folder: Path, architecture: str, family: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [architecture]
+    (folder / "config.json").write_text(json.dumps(config))
+    picture = np.random.default_rng(5).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    for sasp, points in ((None, 0), ({}, 16), ({"num_points": 5}, 5)):
+        asked = {"vision_tower": "clip", "sasp": sasp, "max_new_tokens": 8}
+        (folder / "readloop.json").write_text(json.dumps(asked))
+        engine = ReadEngine.load(folder)
+        assert engine.model.settings.family == family
+        (answer,) = engine.predict(picture, ["the road"])
+        assert len(answer.segments[0].points_xy) == points
 
 
 def test_shards_load_as_one_file_does(model: ReadModel, folder: Path) -> None:

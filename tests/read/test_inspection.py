@@ -113,6 +113,18 @@ def test_configurations_alone_tell_what_is_needed(tmp_path: Path) -> None:
     assert "readloop.json" in str(found.tower_problem)
 
 
+@pytest.mark.usefixtures("no_hub")
+def test_lisas_tower_is_known_too(tmp_path: Path) -> None:
+    lisa = {"architectures": ["LISAForCausalLM"], "vision_tower": "openai/clip-vit-large-patch14"}
+    (tmp_path / "config.json").write_text(json.dumps(LLAVA_7B | lisa))
+    found = inspect_folder(tmp_path)
+    assert (found.settings.family, found.settings.sasp) == ("lisa", None)
+    assert found.config.clip.side == 16
+    (tmp_path / "config.json").write_text(json.dumps(LLAVA_7B | {"vision_tower": "some/other"}))
+    with pytest.raises(CheckpointError, match="some/other"):
+        inspect_folder(tmp_path)
+
+
 def test_both_forms_of_the_recorded_checkpoint_are_whole(goldens: Path) -> None:
     recorded = json.loads((goldens / "checkpoint_keys.json").read_text())
     for form, tower in (("checkpoint", "clip"), ("checkpoint_st", "clip_full")):

@@ -21,7 +21,12 @@ from workers.read.settings import read_settings
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.weights import read_headers
 
-PUBLISHED_TOWER = "openai/clip-vit-large-patch14-336"
+PUBLISHED_TOWERS = {
+    "openai/clip-vit-large-patch14-336": CLIP_L_336,
+    "openai/clip-vit-large-patch14": replace(CLIP_L_336, image=224),
+}
+"""Towers that published checkpoints name, whose sizes are known without their files."""
+
 PARTS = {
     "language_model": ("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."),
     "projector": ("model.mm_projector.",),
@@ -171,11 +176,12 @@ def _config(
 ) -> ReadConfig:
     shapes = {key: tuple(header.shape) for key, header in headers.items()}
     name = llava.get("vision_tower") or llava.get("mm_vision_tower")
-    if tower is None and name != PUBLISHED_TOWER:
+    if tower is None and name not in PUBLISHED_TOWERS:
         raise CheckpointError(str(problem))
     if tower is None:
-        width = llava.get("mm_hidden_size", CLIP_L_336.hidden)
-        return planned_config(llava, shapes, replace(CLIP_L_336, hidden=width))
+        known = PUBLISHED_TOWERS[name]
+        width = llava.get("mm_hidden_size", known.hidden)
+        return planned_config(llava, shapes, replace(known, hidden=width))
     clip, preprocessor = (read_json(tower / file) for file in TOWER_FILES)
     return read_config(llava, clip, preprocessor, shapes)
 
