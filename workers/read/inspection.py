@@ -175,7 +175,7 @@ def _config(
     llava: Mapping[str, Any], tower: Path | None, headers: Mapping[str, Tensor], problem: str | None
 ) -> ReadConfig:
     shapes = {key: tuple(header.shape) for key, header in headers.items()}
-    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
+    name = str(llava.get("vision_tower") or llava.get("mm_vision_tower"))
     if tower is None and name not in PUBLISHED_TOWERS:
         raise CheckpointError(str(problem))
     if tower is None:
