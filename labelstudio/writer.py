@@ -1,7 +1,15 @@
-"""The one writer of a run's projects: batches of new tasks, and newer predictions on old ones."""
+"""The one writer of a run's projects: batches of new tasks, and newer predictions on old ones.
+
+One request is under way at a time. While the server stores a batch of new tasks, the next one is
+made up here; it is noted and sent when the answer to the last one is there.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Self
 
 from labelstudio.check import check_task
@@ -16,6 +24,16 @@ from pipeline.errors import LabelStudioError
 BATCH_BYTES = 32_000_000
 # Label Studio counts a whole project anew for every request that adds predictions to tasks.
 _OLD_TO_NEW = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """New tasks that have been sent to a project, and the numbers that the server will answer."""
+
+    project: Project
+    tasks: Sequence[TaskPayload]
+    bodies: Sequence[bytes]
+    answer: Future[list[int]]
 
 
 class Writer:
@@ -48,6 +66,8 @@ class Writer:
         self._old: dict[int, dict[int, TaskPayload]] = defaultdict(dict)
         self._old_bytes: dict[int, int] = defaultdict(int)
         self._made: list[Note] = []
+        self._sender = ThreadPoolExecutor(1)
+        self._under_way: _Batch | None = None
         self.created = 0
         self.replaced = 0
         self.unchanged = 0
@@ -56,7 +76,17 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        batch, self._under_way = self._under_way, None
+        if batch is not None:  # only after an error, which is the one to be told
+            with suppress(LabelStudioError):
+                self._note(batch.project, batch.tasks, batch.answer.result())
+        self._sender.shutdown()
         self._ledger.write(self._made)
 
     def add(self, task: TaskPayload) -> None:
@@ -84,6 +114,7 @@ class Writer:
         for project in list(self._old):
             self._send_old(project)
         self._send_new()
+        self._finish()
 
     def _add_new(self, task: TaskPayload) -> None:
         size = _size(task)
@@ -107,28 +138,46 @@ class Writer:
     def _send_new(self) -> None:
         tasks, self._new, self._new_bytes = self._new, [], 0
         while tasks:
+            self._finish()
             project, room = self._parts.with_room(self._ledger.add_project)
             batch, tasks = tasks[:room], tasks[room:]
             addresses = self._parts.pictures(project.id).addresses(task.image for task in batch)
             self._write([about_to_make(task, project.id) for task in batch])
             bodies = [task.body(addresses[task.image]) for task in batch]
-            self._import(project, batch, bodies)
-            self._progress(len(batch))
+            answer = self._sender.submit(self._client.import_tasks, project.id, bodies)
+            self._under_way = _Batch(project, batch, bodies, answer)
 
-    def _import(
-        self, project: Project, tasks: Sequence[TaskPayload], bodies: Sequence[bytes]
-    ) -> None:
-        """Import tasks; halve a batch that is refused until the refused ones stand alone."""
-        try:
-            numbers = self._client.import_tasks(project.id, bodies)
-        except RefusedError as error:
-            if len(tasks) == 1:
-                self.failures.append(f"the task for {tasks[0].image} was refused: {error}")
-                return
-            half = len(tasks) // 2
-            self._import(project, tasks[:half], bodies[:half])
-            self._import(project, tasks[half:], bodies[half:])
+    def _finish(self) -> None:
+        """Wait for the batch that is under way, and take down what it became."""
+        batch, self._under_way = self._under_way, None
+        if batch is None:
             return
+        try:
+            self._note(batch.project, batch.tasks, batch.answer.result())
+        except RefusedError as error:
+            self._import_halves(batch.project, batch.tasks, batch.bodies, error)
+        self._progress(len(batch.tasks))
+
+    def _import_halves(
+        self,
+        project: Project,
+        tasks: Sequence[TaskPayload],
+        bodies: Sequence[bytes],
+        error: RefusedError,
+    ) -> None:
+        """Import the halves of a batch that was refused, until the refused tasks stand alone."""
+        if len(tasks) == 1:
+            self.failures.append(f"the task for {tasks[0].image} was refused: {error}")
+            return
+        middle = len(tasks) // 2
+        for half in (slice(None, middle), slice(middle, None)):
+            try:
+                numbers = self._client.import_tasks(project.id, bodies[half])
+                self._note(project, tasks[half], numbers)
+            except RefusedError as refused:
+                self._import_halves(project, tasks[half], bodies[half], refused)
+
+    def _note(self, project: Project, tasks: Sequence[TaskPayload], numbers: Sequence[int]) -> None:
         self._parts.added(project, len(numbers))
         self._made += [
             made(task, project.id, number) for task, number in zip(tasks, numbers, strict=True)
@@ -136,6 +185,7 @@ class Writer:
         self.created += len(tasks)
 
     def _send_old(self, project: int) -> None:
+        self._finish()
         tasks = self._old.pop(project, {})
         self._old_bytes[project] = 0
         rows = untouched(self._client, project, {n: task.key for n, task in tasks.items()})
@@ -154,7 +204,7 @@ class Writer:
         rows: Rows,
         addresses: Mapping[str, str],
     ) -> None:
-        """Replace predictions; halve a batch that is refused, as :meth:`_import` does."""
+        """Replace predictions; halve a batch that is refused, as with new tasks."""
         try:
             numbers = replace_predictions(
                 self._client, project, tasks, rows, addresses=addresses, ours=self._ours
