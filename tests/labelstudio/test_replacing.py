@@ -190,6 +190,26 @@ def test_the_command_retracts_and_undoes(
     assert street.publish(images_of(2, "tiny@2")).replaced == 2
 
 
+def test_no_file_of_the_store_holds_the_token(street: Any, images_of: Images) -> None:
+    street.publish(images_of(1))
+    street.publish(images_of(1, "tiny@2"))
+    street.retract("tiny@2")
+    token = street.token.get_secret_value().encode()
+    files = [path for path in street.folder.rglob("*") if path.is_file()]
+    assert {path.relative_to(street.folder).parts[0] for path in files} == {"tasks", "retractions"}
+    assert not [path for path in files if token in path.read_bytes()]
+
+
+def test_another_showing_is_shown_where_nobody_has_been(street: Any, images_of: Images) -> None:
+    images = images_of(2)
+    street.publish(images, showing=Showing(score=lambda _: 0.1, name="first"))
+    street.touch(min(task["id"] for task in street.tasks()), "draft")
+    again = Showing(score=lambda _: 0.9, name="second")
+    assert street.publish(images, showing=again).replaced == 1
+    scores = [found["score"] for task in street.tasks() for found in task["predictions"]]
+    assert sorted(scores) == [0.1, 0.9]
+
+
 def _stop(*_: object) -> None:
     raise StoppedError("cut off")
 
