@@ -11,15 +11,16 @@ in doubt, and only its tasks are looked up on the server, by the key in their da
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient, Project
-from labelstudio.ledger import Ledger
+from labelstudio.ledger import RETRACTED, Entry, Ledger
 from labelstudio.parts import Parts
 from labelstudio.payload import SHOWING, image_digest, task_key, tasks_of
 from labelstudio.reconcile import reconcile, settle
-from labelstudio.retract import take_back
+from labelstudio.retract import empty, take_back
 from labelstudio.retractions import Retractions
 from labelstudio.settings import LabelStudioSettings
 from labelstudio.showing import Showing
@@ -37,7 +38,8 @@ class PublishSummary:
         created: new ones.
         existing: were there and are left as they are: up to date, or somebody has worked on them.
         replaced: were there, untouched, and show other predictions now.
-        retracted: were there, untouched, and show nothing now: what they showed is retracted.
+        retracted: were there, untouched, and show nothing now: what they showed is retracted, or
+            the image needs fewer tasks.
         failed: could not be shown; ``failures`` says why.
         failures: a sentence for each of those.
         projects: the numbers of the run's projects, in the order of their parts.
@@ -94,34 +96,70 @@ def publish(
     retractions = Retractions(store)
     settle(client, ledger)
     reconcile(client, ledger, lambda _: progress(0))
-    existing = 0
-    version = ""
     ours = frozenset(entry.model_version for entry in ledger.entries().values())
     batch = settings.batch_tasks
+    plan = _Plan(run, settings, showing, retractions)
     with Writer(client, parts, ledger, batch_tasks=batch, ours=ours, progress=progress) as writer:
-        for predictions in images:
-            if version != predictions[0].model_version:
-                version = predictions[0].model_version
-                retractions.refuse(version)
-            if shown := _shown(ledger, run, predictions, showing):
-                existing += shown
-                progress(shown)
-                continue
-            for task in tasks_of(predictions, run, settings, showing):
-                writer.add(task)
-        writer.send()
+        sent = _send(images, plan, ledger, writer, progress)
+    emptied = empty(client, ledger, store, sent.surplus, ours, progress=progress)
     back = take_back(client, ledger, store, frozenset(retractions.versions()), progress=progress)
-    _show_version(client, parts.projects, version)
+    _show_version(client, parts.projects, sent.model_version)
     return PublishSummary(
         created=writer.created,
-        existing=existing + writer.unchanged,
+        existing=sent.existing + writer.unchanged,
         replaced=writer.replaced,
-        retracted=back.retracted,
+        retracted=back.retracted + emptied.retracted,
         failed=len(writer.failures),
         failures=tuple(writer.failures),
         projects=tuple(project.id for project in parts.projects),
         seconds=time.monotonic() - started,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What decides about the tasks of an image."""
+
+    run: str
+    settings: LabelStudioSettings
+    showing: Showing
+    retractions: Retractions
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What was found on the way: tasks that were up to date, and those no longer needed."""
+
+    existing: int
+    surplus: list[tuple[str, Entry]]
+    model_version: str
+
+
+def _send(
+    images: Iterable[Sequence[Prediction]],
+    plan: _Plan,
+    ledger: Ledger,
+    writer: Writer,
+    progress: Callable[[int], None],
+) -> _Sent:
+    """Send the tasks that are missing or show something else."""
+    sent = _Sent(0, [], "")
+    for predictions in images:
+        if sent.model_version != predictions[0].model_version:
+            sent.model_version = predictions[0].model_version
+            plan.retractions.refuse(sent.model_version)
+        needed = _shown(ledger, plan.run, predictions, plan.showing)
+        if needed:
+            sent.existing += needed
+            progress(needed)
+        else:
+            tasks = tasks_of(predictions, plan.run, plan.settings, plan.showing)
+            needed = len(tasks)
+            for task in tasks:
+                writer.add(task)
+        sent.surplus += _surplus(ledger, plan.run, predictions[0].image_id, needed)
+    writer.send()
+    return sent
 
 
 def _shown(ledger: Ledger, run: str, predictions: Sequence[Prediction], showing: Showing) -> int:
@@ -135,6 +173,19 @@ def _shown(ledger: Ledger, run: str, predictions: Sequence[Prediction], showing:
     if all(entry is not None and entry.task and entry.digest == digest for entry in entries):
         return len(entries)
     return 0
+
+
+def _surplus(ledger: Ledger, run: str, image_id: str, needed: int) -> list[tuple[str, Entry]]:
+    """Return an image's tasks beyond those that it needs, which still show something."""
+    found = []
+    for number in count(needed):
+        key = task_key(run, image_id, number)
+        entry = ledger.entry(key)
+        if entry is None:
+            break
+        if entry.digest != RETRACTED:
+            found.append((key, entry))
+    return found
 
 
 def _show_version(client: LabelStudioClient, projects: Sequence[Project], version: str) -> None:

@@ -105,9 +105,23 @@ def take_back(
     """Delete predictions of ``versions`` from tasks that nobody has touched, and note it."""
     if not versions:
         return Back(0, 0)
-    showing = [(k, e) for k, e in ledger.entries().items() if _may_show(e, versions)]
+    entries = ledger.entries().items()
+    showing = [(key, entry) for key, entry in entries if _may_show(entry, versions)]
+    return empty(client, ledger, store, showing, versions, progress=progress)
+
+
+def empty(
+    client: LabelStudioClient,
+    ledger: Ledger,
+    store: Store,
+    tasks: Sequence[tuple[str, Entry]],
+    versions: frozenset[str],
+    *,
+    progress: Callable[[int], None],
+) -> Back:
+    """Let those of some tasks that nobody has touched show nothing of ``versions``, and note it."""
     gone = kept = 0
-    for project, block in blocks(client, showing):
+    for project, block in blocks(client, tasks):
         entries = {entry.task: (key, entry) for key, entry in block}
         rows = untouched(client, project, {number: key for number, (key, _) in entries.items()})
         cleared = clear(client, project, _meant(client, rows, entries, versions), versions)

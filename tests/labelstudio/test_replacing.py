@@ -190,6 +190,21 @@ def test_the_command_retracts_and_undoes(
     assert street.publish(images_of(2, "tiny@2")).replaced == 2
 
 
+def test_tasks_that_an_image_no_longer_needs_are_emptied(street: Any, images_of: Images) -> None:
+    images = images_of(1)
+    narrow = street.settings.model_copy(update={"queries_per_task": 1})
+    assert street.publish(images, settings=narrow).created == 2
+    new = images_of(1, "tiny@2")
+    summary = street.publish(new)
+    assert (summary.created, summary.replaced, summary.retracted) == (0, 1, 1)
+    assert street.differences(new) == ()
+    again = street.publish(new)
+    assert (again.existing, again.retracted) == (1, 0)
+    assert street.publish(new, settings=narrow).existing == 1
+    assert street.publish(images_of(1, "tiny@3"), settings=narrow).replaced == 2
+    assert street.differences(images_of(1, "tiny@3")) == ()
+
+
 def test_no_file_of_the_store_holds_the_token(street: Any, images_of: Images) -> None:
     street.publish(images_of(1))
     street.publish(images_of(1, "tiny@2"))
