@@ -1,7 +1,7 @@
 """The run file: what to label, with which model, where results go. Unknown keys are errors."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -9,11 +9,12 @@ from pydantic import Field, ValidationError
 from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import ConfigError
 from pipeline.exchange.settings import ExclusiveGroups
-from pipeline.learning.settings import DataSettings
+from pipeline.learning.settings import DataSettings, GateSettings
 from pipeline.review.settings import ReviewSettings
 from pipeline.settings import Settings
 from pipeline.sources.settings import SourceSettings
 from pipeline.storage.settings import S3Settings
+from workers.finetune.settings import TrainSettings
 from workers.serve.settings import ServeSettings
 from workers.settings import LimitSettings, PoolSettings
 
@@ -24,10 +25,14 @@ class FinetuneSettings(Settings):
     """How corrections become a model; ``docs/learning.md`` describes the parts.
 
     ``base`` is the model to begin with where ``model`` is ``registry`` and nothing is current.
+    ``start`` is what each training goes on from: the ``current`` version, or the ``first`` one.
     """
 
     base: str | None = None
+    start: Literal["current", "first"] = "current"
     data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    gate: GateSettings = GateSettings()
 
 
 class RunFile(Settings):

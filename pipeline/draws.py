@@ -6,7 +6,7 @@ A larger share keeps what a smaller one drew. Draws of different kinds are indep
 import hashlib
 from typing import Literal
 
-Kind = Literal["blank", "audit", "reword", "half", "pick"]
+Kind = Literal["blank", "audit", "reword", "half", "pick", "holdout", "replay"]
 
 
 def chance(kind: Kind, name: str) -> float:

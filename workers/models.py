@@ -95,6 +95,16 @@ class EngineLoader:
             raise ModelUnusableError(str(error)) from error
 
 
+def local_folder(source: str, s3: S3Settings) -> Path:
+    """Return a folder on this machine that holds a model, fetched if need be.
+
+    Raises:
+        ModelUnusableError: there is no such model.
+        StorageError: the store refused or broke.
+    """
+    return _find(source, s3)[1]
+
+
 def plan_model(source: str, s3: S3Settings, precision: Precision) -> PlannedModel:
     """Find a model and tell its version and settings, reading its files but loading nothing.
 

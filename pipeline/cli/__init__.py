@@ -17,6 +17,7 @@ from pipeline.cli.collect import collect
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.explain import explain
 from pipeline.cli.export import export
+from pipeline.cli.finetune import finetune
 from pipeline.cli.import_ import import_
 from pipeline.cli.models import models
 from pipeline.cli.phrase import phrase
@@ -165,6 +166,7 @@ app.command()(phrase)
 app.command()(export)
 app.command("import")(import_)
 app.command()(serve)
+app.command()(finetune)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.retract import take_back
 from pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -99,22 +100,38 @@ def promote(
     return _show(entry, [f"{version} is current, before it was {entry['previous']}"], as_json)
 
 
-def rollback(place: Place, as_json: AsJson = False) -> int:
+def rollback(
+    place: Place,
+    *,
+    retract: Annotated[
+        bool,
+        typer.Option("--retract", help="Also take back its predictions that nobody has touched."),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
     """Make the version current again that was so before the current one was promoted.
 
     --json prints one object: the new entry of the chain, and retract: the command that takes back
     what nobody has touched of the bad version's predictions (null if only the store was named).
+    With --retract that is done at once, and retracted holds what 'readloop retract' prints.
     """
+    if retract:
+        _check_shown(place)
     _, registry = _opened(place)
     pointer = registry.current()
     if pointer is None:
         raise ConfigError(f"{place}: no version is current, so there is nothing to roll back")
     entry = _plain(registry.move(registry.before(pointer), "rollback", pointer))
-    retract = f"readloop retract {place} {pointer.version}" if _is_run_file(place) else None
+    command = f"readloop retract {place} {pointer.version}" if _is_run_file(place) else None
     lines = [f"{entry['version']} is current again instead of {pointer.version}"]
+    if command and not retract:
+        lines.append(f"to take back its predictions that nobody has touched: {command}")
+    done: dict[str, Any] = {}
     if retract:
-        lines.append(f"to take back its predictions that nobody has touched: {retract}")
-    return _show({**entry, "retract": retract}, lines, as_json)
+        done = {"retracted": take_back(Path(place), pointer.version)}
+        counts = done["retracted"]
+        lines.append(f"{counts['retracted']} tasks retracted, {counts['kept']} kept: worked on")
+    return _show({**entry, "retract": command, **done}, lines, as_json)
 
 
 def prune(
@@ -136,6 +153,16 @@ def prune(
     verb = "would be pruned" if dry_run else "pruned"
     lines = [f"{version} {verb}" for version in versions] or ["nothing to prune"]
     return _show({"pruned": versions, "dry_run": dry_run}, lines, as_json)
+
+
+def _check_shown(place: str) -> None:
+    """Make sure, before anything is moved, that there is a Label Studio to retract from."""
+    from pipeline.config import load_run_file  # noqa: PLC0415
+
+    if not _is_run_file(place):
+        raise ConfigError(f"{place}: --retract needs the run file, which names Label Studio")
+    if load_run_file(Path(place)).labelstudio is None:
+        raise ConfigError(f"{place}: no 'labelstudio' part, so there is nothing to retract")
 
 
 def _opened(place: str) -> "tuple[Store, Registry]":

@@ -3,12 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ConfigError, ExitCode, StoppedError
+
+if TYPE_CHECKING:
+    from labelstudio.settings import LabelStudioSettings
+    from pipeline.storage.store import Store
 
 
 def retract(
@@ -31,39 +35,7 @@ def retract(
     --json prints one object: model_version, retracted and kept (tasks), projects (their
     numbers), seconds; with --undo model_version and undone.
     """
-    with chatter_on_stderr(), stop_on_signals() as stop:
-        from labelstudio.retract import retract as take_back  # noqa: PLC0415
-        from labelstudio.retractions import Retractions  # noqa: PLC0415
-        from labelstudio.token import checked_token  # noqa: PLC0415
-        from pipeline.config import load_run_file  # noqa: PLC0415
-        from pipeline.progress import Progress  # noqa: PLC0415
-        from pipeline.storage.store import open_store  # noqa: PLC0415
-
-        run = load_run_file(run_file)
-        if run.labelstudio is None:
-            raise ConfigError(f"{run_file}: no 'labelstudio' part, so nothing is shown anywhere")
-        store = open_store(run.store, run.s3)
-        if undo:
-            Retractions(store).note(model_version, retracted=False)
-            told: dict[str, object] = {"model_version": model_version, "undone": True}
-        else:
-            progress = Progress()
-            progress.begin("tasks looked at")
-
-            def advance(tasks: int) -> None:
-                progress.advance(tasks)
-                if stop.is_set():
-                    raise StoppedError("stopped while retracting; run again to go on")
-
-            summary = take_back(
-                model_version,
-                settings=run.labelstudio,
-                token=checked_token(run.labelstudio),
-                store=store,
-                progress=advance,
-            )
-            progress.end()
-            told = asdict(summary)
+    told = allow(run_file, model_version) if undo else take_back(run_file, model_version)
     if as_json:
         typer.echo(json.dumps(told))
     elif undo:
@@ -71,3 +43,53 @@ def retract(
     else:
         typer.echo(f"{told['retracted']} tasks retracted, {told['kept']} kept: worked on")
     return ExitCode.DONE
+
+
+def take_back(run_file: Path, model_version: str) -> dict[str, Any]:
+    """Retract a version and return the documented keys.
+
+    Raises:
+        ReadloopError: see :func:`labelstudio.retract.retract`.
+    """
+    with chatter_on_stderr(), stop_on_signals() as stop:
+        from labelstudio.retract import retract as take_back_from  # noqa: PLC0415
+        from labelstudio.token import checked_token  # noqa: PLC0415
+        from pipeline.progress import Progress  # noqa: PLC0415
+
+        settings, store = _opened(run_file)
+        progress = Progress()
+        progress.begin("tasks looked at")
+
+        def advance(tasks: int) -> None:
+            progress.advance(tasks)
+            if stop.is_set():
+                raise StoppedError("stopped while retracting; run again to go on")
+
+        summary = take_back_from(
+            model_version,
+            settings=settings,
+            token=checked_token(settings),
+            store=store,
+            progress=advance,
+        )
+        progress.end()
+    return asdict(summary)
+
+
+def allow(run_file: Path, model_version: str) -> dict[str, Any]:
+    """Let a version be published again, and return the documented keys."""
+    from labelstudio.retractions import Retractions  # noqa: PLC0415
+
+    _, store = _opened(run_file)
+    Retractions(store).note(model_version, retracted=False)
+    return {"model_version": model_version, "undone": True}
+
+
+def _opened(run_file: Path) -> "tuple[LabelStudioSettings, Store]":
+    from pipeline.config import load_run_file  # noqa: PLC0415
+    from pipeline.storage.store import open_store  # noqa: PLC0415
+
+    run = load_run_file(run_file)
+    if run.labelstudio is None:
+        raise ConfigError(f"{run_file}: no 'labelstudio' part, so nothing is shown anywhere")
+    return run.labelstudio, open_store(run.store, run.s3)

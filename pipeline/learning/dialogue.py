@@ -1,6 +1,5 @@
 """Plain dialogue: questions that ask for no mask, so that a model does not forget to just talk."""
 
-import hashlib
 import json
 from importlib.resources import files
 from typing import Annotated
@@ -16,7 +15,6 @@ from pipeline.storage.training_sets import Dialogue
 _BUNDLED = "dialogue.jsonl"
 _MAX_BYTES = 4_000_000
 _MAX_LINES = 5_000
-_JUDGED = 0.5
 
 Words = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"^[^\[\]<>]*$")]
 
@@ -27,7 +25,7 @@ class _Line(Settings):
 
 
 def read_dialogue(address: str | None, reader: ObjectReader) -> tuple[Dialogue, ...]:
-    """Return the turns of a ``.jsonl`` file, or the bundled ones; about half are for judging.
+    """Return the turns of a ``.jsonl`` file, or the bundled ones.
 
     Raises:
         InputError: a line is no object with ``question`` and ``answer``, or there are too many.
@@ -54,8 +52,4 @@ def _turn(line: str, where: str) -> Dialogue:
         problem = error.errors(include_url=False)[0]
         name = ".".join(map(str, problem["loc"])) or "the line"
         raise InputError(f"{where}: {name}: {problem['msg']}") from error
-    return Dialogue(found.question, found.answer, _share(found.question) < _JUDGED)
-
-
-def _share(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return Dialogue(found.question, found.answer)

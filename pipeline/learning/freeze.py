@@ -1,6 +1,5 @@
 """From corrections to a frozen training set: who is in, on which side, with which weight."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from pipeline import masks
+from pipeline.draws import drawn
 from pipeline.errors import InputError, MissingError, StorageError
 from pipeline.learning.dialogue import read_dialogue
 from pipeline.learning.groups import Picture, Sides, assign, choose_grouping
@@ -85,6 +85,8 @@ class Freezer:
     def freeze(self, model: str, learned: Manifest | None) -> Manifest:
         """Write the training set that the corrections make now, or return it if it is there.
 
+        What is returned is ``learned`` itself if there is nothing that it does not hold.
+
         Args:
             model: the version that is current.
             learned: the training set which that version has learned, None for one from outside.
@@ -96,6 +98,8 @@ class Freezer:
         for _ in range(_TRIES):
             latest = self._sets.latest()
             draft = self._draft(model, learned, latest)
+            if learned and draft.manifest.digest == learned.digest:
+                return learned
             if latest and _same(draft.manifest, latest):
                 return latest
             rows, images = self._sets.write_parts(
@@ -231,9 +235,7 @@ class Freezer:
 
     def _again(self, identity: str) -> Split:
         """Return whether a row that was learned before is replayed."""
-        digest = hashlib.sha256(f"replay {identity}".encode()).digest()
-        share = int.from_bytes(digest[:8], "big") / 2**64
-        return "train" if share < self._settings.replay.earlier else "rested"
+        return "train" if drawn("replay", identity, self._settings.replay.earlier) else "rested"
 
 
 def answer_to(correction: Correction, answers: AnswerSettings) -> str:

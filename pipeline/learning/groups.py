@@ -5,13 +5,13 @@ back by the next, so that no later change (more pictures, other settings) moves 
 side to the other.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.draws import chance, drawn
 from pipeline.learning.likeness import Clusters, near_pairs
 from pipeline.learning.settings import DataSettings
 from pipeline.records import Split
@@ -80,7 +80,7 @@ def assign(
 
 def side_of(group: str, settings: DataSettings) -> Split:
     """Return the side that a group's name hashes to."""
-    return "holdout" if _share(group) < settings.holdout else "train"
+    return "holdout" if drawn("holdout", group, settings.holdout) else "train"
 
 
 def _choose_sides(sides: dict[str, Split], groups: set[str], settings: DataSettings) -> None:
@@ -90,7 +90,7 @@ def _choose_sides(sides: dict[str, Split], groups: set[str], settings: DataSetti
     if len(sides) > 1 and "holdout" not in sides.values():
         candidates = groups & {group for group, side in sides.items() if side == "train"}
         if candidates == set(sides):  # nothing was learned from any of them yet
-            sides[min(candidates, key=_share)] = "holdout"
+            sides[min(candidates, key=lambda group: chance("holdout", group))] = "holdout"
 
 
 def _clustered(
@@ -118,9 +118,3 @@ def _clustered(
         else:
             names[picture.image_id] = near[0].group if near else new[root - len(old)].image_id
     return names
-
-
-def _share(group: str) -> float:
-    """Return a number in [0, 1) that depends on the group's name only."""
-    digest = hashlib.sha256(f"holdout {group}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

@@ -51,6 +51,7 @@ class ReplaySettings(Settings):
     ``earlier``: share of the rows that the current model has learned from. ``stores``: stores
     whose corrections (imported sets, say) the model came from. ``scenes``: generated ones.
     ``dialogue``: a ``.jsonl`` file of ``question`` and ``answer``; without it, the bundled one.
+    (What the gate judges dialogue by is another.)
     """
 
     earlier: Share = 1.0
@@ -99,6 +100,4 @@ class GateSettings(Settings):
     acceptable: Inner = 0.8
     margins: MarginSettings = MarginSettings()
     groups: Annotated[int, Field(ge=2)] = 3
-    coverage: Inner = 0.95
-    resamples: Annotated[int, Field(ge=100)] = 2_000
     merge_tolerance: Annotated[float, Field(gt=0)] = 1 / 256

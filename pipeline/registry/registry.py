@@ -45,9 +45,7 @@ class Registry:
 
     def upload(self, folder: Path, version: str) -> None:
         """Write a checkpoint folder's files; the version does not exist before :meth:`record`."""
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            relative = path.relative_to(folder).as_posix()
-            self._store.put(f"{FOLDER}/{version}/{relative}", path.read_bytes())
+        self._store.upload(f"{FOLDER}/{version}", folder)
 
     def record(self, lineage: Lineage) -> bool:
         """Make a version exist, its weights being there; False if it exists already."""

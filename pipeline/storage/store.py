@@ -7,6 +7,7 @@ Ray workers and connect on first use.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -95,6 +96,13 @@ class Store:
         address = self.address.child(path)
         with self._clients.reach(address) as client:
             client.put(address.path, data)
+
+    def upload(self, prefix: str, folder: Path) -> None:
+        """Write the files of a folder on this machine, with its subfolders, below a prefix."""
+        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+            address = self.address.child(f"{prefix}/{source.relative_to(folder).as_posix()}")
+            with self._clients.reach(address) as client:
+                client.put(address.path, source)
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Write an object unless it exists; return whether this call made it.

@@ -5,7 +5,7 @@
     snapshots/000001/rows-<hash>.parquet     a reference to a correction a row, and its part
     snapshots/000001/images-<hash>.parquet   which side of the split each image is on, for ever
     snapshots/000001/manifest.json           written last, and by one writer only
-    snapshots/000001/outcome.json            what became of it
+    snapshots/000001/outcome-<job>.json      what became of each job that learned from it
 
 Masks stay in the corrections table, whose old versions do not change; the manifest holds a digest
 of the whole set, and reading it back compares that.
@@ -30,7 +30,7 @@ from pipeline.storage.store import Store, open_store
 FOLDER = "snapshots"
 GroupedBy = Literal["folder", "likeness"]
 """How images are grouped whose manifest names no group."""
-_MANIFEST, _OUTCOME = "manifest.json", "outcome.json"
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,10 @@ class SceneSet:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A question that asks for no mask, and its answer; ``judged`` ones are never learned from."""
+    """A question that asks for no mask, and its answer."""
 
     question: str
     answer: str
-    judged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +181,19 @@ class TrainingSets:
             raise self._changed(manifest, "its digest differs")
         return examples
 
-    def outcome(self, manifest: Manifest) -> dict[str, Any] | None:
-        """Return what became of a training set, None while that is open."""
+    def outcome(self, manifest: Manifest, job: str) -> dict[str, Any] | None:
+        """Return what became of a job on a training set, None while that is open."""
         try:
-            data = self._store.get(_path(manifest.number, _OUTCOME))
+            data = self._store.get(_path(manifest.number, f"outcome-{job}.json"))
         except MissingError:
             return None
         outcome: dict[str, Any] = json.loads(data)
         return outcome
 
-    def settle(self, manifest: Manifest, outcome: Mapping[str, Any]) -> None:
-        """Write down what became of a training set."""
+    def settle(self, manifest: Manifest, job: str, outcome: Mapping[str, Any]) -> None:
+        """Write down what became of a job on a training set."""
         data = json.dumps(outcome, indent=2).encode()
-        self._store.put_new(_path(manifest.number, _OUTCOME), data)
+        self._store.put_new(_path(manifest.number, f"outcome-{job}.json"), data)
 
     def _corrections(self, table: TableVersion) -> dict[tuple[str, datetime], Correction]:
         store = open_store(table.store, self._store.s3) if table.store else self._store

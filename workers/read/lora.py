@@ -22,8 +22,23 @@ from workers.read.keys import check_keys
 from workers.read.model import ReadModel
 from workers.read.weights import file_tensors
 
-Part = Literal["adapters", "lm_head", "embed_tokens", "mask_decoder", "query_head", "projector"]
+Part = Literal[
+    "adapters",
+    "lm_head",
+    "embed_tokens",
+    "mask_decoder",
+    "query_head",
+    "projector",
+    "llama",
+    "clip",
+    "image_encoder",
+    "prompt_encoder",
+]
 PREFIXES: dict[Part, str] = {
+    "llama": "llama.",
+    "clip": "clip.",
+    "image_encoder": "sam.image_encoder.",
+    "prompt_encoder": "sam.prompt_encoder.",
     "lm_head": "llama.lm_head.",
     "embed_tokens": "llama.model.embed_tokens.",
     "mask_decoder": "sam.mask_decoder.",
@@ -62,7 +77,10 @@ class LoraSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainableSettings:
-    """The parts that learn; all others are frozen. ``adapters`` are those attached before."""
+    """The parts that learn; all others are frozen. ``adapters`` are those attached before.
+
+    The default is READ's own. ``llama`` is the whole language model, head and embeddings included.
+    """
 
     parts: tuple[Part, ...] = ("adapters", "lm_head", "embed_tokens", "mask_decoder", "query_head")
 

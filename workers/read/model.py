@@ -21,7 +21,8 @@ class ReadModel(nn.Module):
     """A READ model with fresh weights of the sizes in ``config``.
 
     CLIP, projector, LLaMA, query head and SAM's image encoder may be bfloat16; SAM's prompts and
-    decoder always stay float32.
+    decoder always stay float32. ``lm_head``, ``embed_tokens`` and query head may be float32 in a
+    bfloat16 model, as they are while they learn.
     """
 
     def __init__(self, config: ReadConfig, settings: ReadSettings | None = None) -> None:
@@ -49,7 +50,7 @@ class ReadModel(nn.Module):
 
     def clip_features(self, views: Tensor) -> Tensor:
         """CLIP views (B, 3, c, c) to patch features (B, T, C)."""
-        return patch_features(self.clip, views.to(self.dtype), self.config.select_layer)
+        return patch_features(self.clip, views.to(self.clip.dtype), self.config.select_layer)
 
     def image_tokens(self, features: Tensor) -> Tensor:
         """Patch features (B, T, C) to projected image tokens (B, T, D)."""
@@ -57,14 +58,17 @@ class ReadModel(nn.Module):
 
     def sam_embedding(self, views: Tensor) -> Tensor:
         """SAM views (B, 3, s, s) to image embeddings (B, P, g, g)."""
-        return self.sam.image_encoder(views.to(self.dtype))
+        return self.sam.image_encoder(views.to(self.sam.image_encoder.pos_embed.dtype))
 
     def embed(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
-        """Embed ids (L,), replacing the one -200 by image tokens (T, D): (L - 1 + T, D)."""
+        """Embed ids (L,), replacing the one -200 by image tokens (T, D): (L - 1 + T, D).
+
+        All have the type of the image tokens, also where the embeddings learn in float32.
+        """
         place = image_place(input_ids)
         embeddings = self.llama.model.embed_tokens
         before, after = embeddings(input_ids[:place]), embeddings(input_ids[place + 1 :])
-        return torch.cat([before, image_tokens, after])
+        return torch.cat([before.to(image_tokens), image_tokens, after.to(image_tokens)])
 
     def hidden(self, embeddings: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """States (R, L, D) after the final norm; ``cache``, if given, is read and extended.
@@ -77,7 +81,7 @@ class ReadModel(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """States (..., D) to next-token logits (..., V) in float32."""
-        return self.llama.lm_head(hidden).float()
+        return self.llama.lm_head(hidden.to(self.dtype)).float()
 
     def masks(self, tokens: Sequence[SegToken]) -> list[SegMask]:
         """``[SEG]`` tokens to masks, see :func:`workers.read.masks.seg_masks`."""

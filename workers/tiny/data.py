@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from workers.read.batches import TaughtPicture, TaughtRow, build_batch, shrink
 from workers.read.config import ReadConfig
-from workers.read.images import clip_view, sam_size, sam_view
-from workers.read.prompt import PromptSettings, prompt, question
+from workers.read.images import clip_view, sam_size
+from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
-from workers.read.train import IGNORED, TrainingBatch
+from workers.read.train import TrainingBatch
 from workers.scenes import Difficulty, Query, Scene, render
 from workers.tiny.objective import SUBPIXELS, SceneTargets
 from workers.tiny.recipe import Recipe
@@ -100,55 +101,24 @@ def build_step(
 ) -> Step:
     """Build one step: every query of ``scenes`` is a row about its picture, ``extra`` has none."""
     scenes = [scene for scene in scenes if scene.queries]
-    views = [sam_view(scene.image, config.sam.image) for scene in scenes]
-    clip_views = [clip_view(scene.image, config.clip_view) for scene in scenes]
-    pairs = [(index, query) for index, scene in enumerate(scenes) for query in scene.queries]
-    input_ids, labels = encode_rows([query for _, query in pairs], tokenizer)
-    masks = [scenes[index].mask(query) for index, query in pairs if query.present]
-    batch = TrainingBatch(
-        clip_views=_stack(clip_views),
-        sam_views=_stack([view for view, _ in views]),
-        image_hw=[loss_size(scene.image, recipe.loss_side) for scene in scenes],
-        resized_hw=[size for _, size in views],
-        image_index=[index for index, _ in pairs],
-        input_ids=input_ids,
-        labels=labels,
-        masks=[torch.from_numpy(shrink(mask, loss_size(mask, recipe.loss_side))) for mask in masks],
-        seg_id=tokenizer.seg_id,
-    )
-    targets = scene_targets(scenes, extra, masks, recipe.difficulty, config)
-    return Step(batch, targets)
-
-
-def loss_size(picture: NDArray[np.generic], longest: int) -> tuple[int, int]:
-    """Return the (height, width) at which a picture's masks are compared."""
-    height, width = picture.shape[:2]
-    factor = min(1.0, longest / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def shrink(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return how much of each pixel of a smaller (height, width) picture the mask covers."""
-    small = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32)
-
-
-def encode_rows(queries: list[Query], tokenizer: ReadTokenizer) -> tuple[Tensor, Tensor]:
-    """Encode prompts with answers: ids and labels, both (R, L) int64, padded on the right."""
+    masks = [scene.mask(query) for scene in scenes for query in scene.queries if query.present]
     settings = PromptSettings()
-    rows = []
-    for query in queries:
-        asked = prompt(question(query.text, settings), settings)
-        whole = prompt(question(query.text, settings), settings, query.denial or ANSWER)
-        ids = tokenizer.encode_prompt(whole)
-        rows.append((ids, len(tokenizer.encode_prompt(asked))))
-    length = max(len(ids) for ids, _ in rows)
-    input_ids = torch.full((len(rows), length), tokenizer.pad_id)
-    labels = torch.full((len(rows), length), IGNORED)
-    for row, (ids, answer) in enumerate(rows):
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        labels[row, answer : len(ids)] = torch.tensor(ids[answer:])
-    return input_ids, labels
+    pictures = [taught_scene(scene, scene.queries, settings) for scene in scenes]
+    batch = build_batch(pictures, config, settings, tokenizer, recipe.loss_side)
+    return Step(batch, scene_targets(scenes, extra, masks, recipe.difficulty, config))
+
+
+def taught_scene(scene: Scene, queries: Sequence[Query], settings: PromptSettings) -> TaughtPicture:
+    """Return a scene with some of its queries and their answers."""
+    rows = (
+        TaughtRow(
+            question(query.text, settings),
+            query.denial or ANSWER,
+            (scene.mask(query),) if query.present else (),
+        )
+        for query in queries
+    )
+    return TaughtPicture(scene.image, tuple(rows))
 
 
 def scene_targets(

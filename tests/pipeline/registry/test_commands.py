@@ -80,6 +80,15 @@ def test_rollback_is_one_command_and_says_how_to_retract(models: Called, tmp_pat
     assert "first version" in said
 
 
+def test_a_rollback_that_cannot_retract_moves_nothing(models: Called, store: Store) -> None:
+    code, _, said = models("rollback", "--retract")
+    assert code == 1
+    assert "no 'labelstudio' part" in said
+    current = Registry(store).current()
+    assert current
+    assert current.version == "good"
+
+
 def test_prune_spares_what_a_prediction_refers_to(
     models: Called, store: Store, predict: Callable[[int], Prediction]
 ) -> None:

@@ -1,0 +1,152 @@
+"""From corrections to a better model, only if it is better. The recipe.
+
+Every step leaves its result on the store, and a step whose result is there is not done again:
+killed anywhere and started again, a refresh goes on where it stopped.
+"""
+
+import threading
+import time
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+
+from pipeline.candidates import current_version, record_candidate
+from pipeline.compare import Comparison
+from pipeline.config import RunFile
+from pipeline.learning.freeze import Freezer
+from pipeline.learning.gate import Decision, Stored, decide
+from pipeline.progress import Progress
+from pipeline.registry.lineage import Pointer
+from pipeline.registry.registry import FOLDER, Registry
+from pipeline.storage.store import open_store
+from pipeline.storage.training_sets import Manifest, TrainingSets
+from workers.cluster import ray_session
+from workers.finetune.records import FinetuneJob, FinetuneResult, StepReport
+
+JOBS = "training"
+_MARKER = "job.json"
+_TOLD = 10  # times that a training tells its loss, about
+
+
+class Refresh:
+    """One refresh of a store's model.
+
+    ``fresh`` freezes a new training set even if an earlier one's training is not done, and trains
+    even if the current version has learned all of it; ``stop`` ends the refresh between two
+    batches.
+    """
+
+    def __init__(
+        self, run: RunFile, *, fresh: bool, stop: threading.Event, progress: Progress
+    ) -> None:
+        self._run = run
+        self._fresh = fresh
+        self._stop = stop
+        self._progress = progress
+        self._store = open_store(run.store, run.s3)
+        self._registry = Registry(self._store)
+        self._sets = TrainingSets(self._store)
+
+    def learn(self) -> Decision:
+        """Freeze, train, compare, and promote what is better.
+
+        Raises:
+            InputError: there is nothing to learn from.
+            ModelUnusableError: the model cannot be used.
+            StorageError: the store failed.
+            StoppedError: stopped, or another refresh was faster; run again to go on.
+        """
+        began = time.monotonic()
+        with ray_session(self._run.pool):
+            incumbent = current_version(self._run, self._store, self._progress)
+            snapshot = self._freeze(incumbent)
+            decision = self._known(snapshot, incumbent) or self._decide(snapshot, incumbent)
+        return replace(decision, seconds=round(time.monotonic() - began, 3))
+
+    def _decide(self, snapshot: Manifest, incumbent: Pointer) -> Decision:
+        job = self._job(snapshot, incumbent)
+        result = self._finetune(job)
+        decision = self._judge(snapshot, result, incumbent)
+        record_candidate(self._run, self._registry, result, decision)
+        if decision.promoted:
+            self._registry.move(decision.candidate, "promote", incumbent)
+        self._sets.settle(snapshot, _name(job), decision.to_json())
+        return decision
+
+    def _freeze(self, incumbent: Pointer) -> Manifest:
+        latest = self._sets.latest()
+        if latest and latest.model == incumbent.version and not self._fresh:
+            job = self._job(latest, incumbent)
+            begun = self._store.exists(f"{job.folder}/{_MARKER}")
+            if begun and self._sets.outcome(latest, _name(job)) is None:
+                self._progress.say(f"going on with snapshot {latest.name}")
+                return latest
+        learned = self._registry.lineage(incumbent.version).snapshot
+        freezer = Freezer(self._store, self._run.finetune.data, self._progress)
+        snapshot = freezer.freeze(incumbent.version, self._sets.named(learned) if learned else None)
+        self._progress.say(f"snapshot {snapshot.name}: {_pairs(snapshot.counts)}")
+        if snapshot.left_out:
+            self._progress.say(f"left out: {_pairs(snapshot.left_out)}")
+        return snapshot
+
+    def _known(self, snapshot: Manifest, incumbent: Pointer) -> Decision | None:
+        """Return the decision that stands, if nothing has changed since."""
+        lineage = self._registry.lineage(incumbent.version)
+        if snapshot.name == lineage.snapshot and not self._fresh:
+            self._progress.say(f"nothing new: {incumbent.version} has learned all of it")
+            return TypeAdapter(Decision).validate_python(lineage.decision)
+        outcome = self._sets.outcome(snapshot, _name(self._job(snapshot, incumbent)))
+        if outcome is None:
+            return None
+        self._progress.say("nothing new: this was decided before")
+        return TypeAdapter(Decision).validate_python(outcome)
+
+    def _job(self, snapshot: Manifest, incumbent: Pointer) -> FinetuneJob:
+        settings = self._run.finetune.train
+        version = incumbent.version
+        if self._run.finetune.start == "first":
+            version = self._registry.chain()[0].version
+        name = f"{snapshot.number:06d}-{settings.digest(snapshot.name, version)}"
+        return FinetuneJob(
+            store=self._store.uri,
+            s3=self._run.s3,
+            limits=self._run.limits,
+            folder=f"{JOBS}/{name}",
+            snapshot=snapshot.name,
+            start=self._registry.usable_weights(version),
+            models=FOLDER,
+            settings=settings,
+        )
+
+    def _finetune(self, job: FinetuneJob) -> FinetuneResult:
+        from workers.finetune.job import finetune  # noqa: PLC0415  (after Ray's environment is set)
+
+        self._store.put_new(f"{job.folder}/{_MARKER}", job.settings.model_dump_json().encode())
+        self._progress.begin("training steps")
+        result = finetune(job, self._stop, self._tell)
+        self._progress.end()
+        self._progress.say(
+            f"trained {result.steps} steps, loss {result.loss:.4f}: version {result.version}"
+        )
+        return result
+
+    def _tell(self, step: StepReport) -> None:
+        self._progress.expect(step.total)
+        self._progress.advance(1)
+        if step.step % max(1, step.total // _TOLD) == 0:
+            self._progress.say(f"step {step.step} of {step.total}: loss {step.loss:.4f}")
+
+    def _judge(self, snapshot: Manifest, result: FinetuneResult, incumbent: Pointer) -> Decision:
+        exam = Comparison(self._run, self._store, snapshot, self._stop, self._progress)
+        candidate = exam.trial(self._registry.weights(result.version))
+        current = exam.trial(self._registry.usable_weights(incumbent.version))
+        stored = Stored(result.merge.weight_error, result.merge.merged_loss)
+        return decide(snapshot.name, candidate, current, stored, self._run.finetune.gate)
+
+
+def _name(job: FinetuneJob) -> str:
+    return job.folder.rpartition("/")[2]
+
+
+def _pairs(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items())

@@ -1,0 +1,183 @@
+"""From corrections to a promoted model: refused, promoted, nothing new, killed half way."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import ray
+import yaml
+
+from pipeline import masks
+from pipeline.config import RunFile, load_run_file
+from pipeline.learn import Refresh
+from pipeline.learning.gate import Decision
+from pipeline.progress import Progress
+from pipeline.records import Correction
+from pipeline.registry.registry import Registry
+from pipeline.registry.resolve import model_source
+from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import Store, open_store
+from pipeline.storage.training_sets import TrainingSets
+from tests.workers.finetune.conftest import corrections
+from workers.finetune.loop import read_result, train
+from workers.finetune.parallel import World
+from workers.finetune.records import FinetuneJob
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Readloop
+
+TRAIN = {
+    "steps": 2,
+    "images_per_step": 2,
+    "images_at_once": 2,
+    "queries_per_image": 2,
+    "loss_side": 48,
+    "checkpoint_every": 1,
+    "warmup": 0,
+    "rate": 1e-7,
+    "threads": 1,
+    "scenes_share": 0,
+    "dialogue_share": 0,
+}
+FREE = {"replay_iou": 1, "replay_denied": 1, "dialogue_loss": 9, "presence": 1, "accepted": 1}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"), S3Settings())
+
+
+@pytest.fixture
+def run_file(store: Store, tmp_path: Path, repository: Path) -> Path:
+    """Eight small pictures of which people say that the whole of each is what was asked for."""
+    rows = [_everything(row) for row in corrections(tmp_path / "photos", 8, store.s3)]
+    CorrectionTable(store).append(rows)
+    return _write(tmp_path, store, repository / "configs" / "models" / "tiny", TRAIN)
+
+
+def _everything(row: Correction) -> Correction:
+    whole = masks.encode(np.ones((row.height, row.width), bool))
+    return replace(row, present=True, verdict="edited", mask=whole)
+
+
+def _write(folder: Path, store: Store, base: Path, train: dict[str, Any]) -> Path:
+    content = {
+        "name": "test",
+        "store": store.uri,
+        "source": {"images": str(folder / "photos")},
+        "model": "registry",
+        "finetune": {
+            "base": str(base),
+            "data": {"holdout": 0.6, "replay": {"scenes": {"count": 2, "judged": 1}}},
+            "train": train,
+            "gate": {"groups": 2, "margins": {**FREE, "ciou": 1}},
+        },
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def connected(ray_nodes: str) -> Iterator[None]:
+    ray.init(ray_nodes, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def refresh(run: RunFile) -> Decision:
+    return Refresh(run, fresh=False, stop=Event(), progress=Progress()).learn()
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
+    store: Store, run_file: Path, tmp_path: Path, repository: Path
+) -> None:
+    run = load_run_file(run_file)
+    refused = refresh(run)
+    registry = Registry(store)
+    base = registry.current()
+    assert base
+    assert (base.kind, refused.incumbent, refused.promoted) == ("base", base.version, False)
+    assert "not above 0" in refused.reasons[0]
+    lineage = registry.lineage(refused.candidate)
+    assert (lineage.parent, lineage.snapshot) == (base.version, refused.snapshot)
+    assert lineage.decision["reasons"] == list(refused.reasons)
+
+    again = refresh(run)
+    assert replace(again, seconds=0) == replace(refused, seconds=0)
+    assert len(registry.lineages()) == 2
+
+    better = _write(
+        tmp_path,
+        store,
+        repository / "configs" / "models" / "tiny",
+        {**TRAIN, "steps": 12, "rate": 3e-3},
+    )
+    promoted = refresh(load_run_file(better))
+    assert promoted.promoted, promoted.reasons
+    assert promoted.gain_ci[0] > 0
+    current = registry.current()
+    assert current
+    assert (current.version, current.kind) == (promoted.candidate, "promote")
+    assert model_source("registry", None, store).endswith(promoted.candidate)
+    assert promoted.metrics["candidate"]["holdout"]["iou"] == pytest.approx(
+        promoted.metrics["incumbent"]["holdout"]["iou"] + promoted.gain
+    )
+
+    nothing = refresh(load_run_file(better))
+    assert replace(nothing, seconds=0) == replace(promoted, seconds=0)
+    assert len(registry.lineages()) == 3
+
+
+def test_a_killed_command_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
+    readloop: "Readloop", store: Store, run_file: Path
+) -> None:
+    content = yaml.safe_load(run_file.read_text())
+    content["finetune"]["train"]["steps"] = 8
+    run_file.write_text(yaml.safe_dump(content))
+    killed = readloop.start("finetune", run_file, "--json")
+    _wait_for_states(store, 2)
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert store.address.local
+    assert not list(store.address.local.glob("training/*/result.json"))
+
+    done = readloop("finetune", run_file, "--json")
+    assert done.code == 0, done.stderr
+    assert "going on with snapshot" in done.stderr
+    assert done.result
+    assert done.result.keys() == {
+        *("snapshot", "candidate", "incumbent", "metrics", "gain", "gain_ci"),
+        *("guards", "promoted", "reasons", "seconds"),
+    }
+    calm = FinetuneJob(
+        store=store.uri,
+        s3=store.s3,
+        limits=load_run_file(run_file).limits,
+        folder="training/calm",
+        snapshot=done.result["snapshot"],
+        start=Registry(store).weights(done.result["incumbent"]),
+        models="models",
+        settings=load_run_file(run_file).finetune.train,
+    )
+    train(calm, World(), lambda _: None)
+    result = read_result(store, "training/calm")
+    assert result
+    assert result.version == done.result["candidate"]
+    assert [manifest.number for manifest in TrainingSets(store).manifests()] == [1]
+
+
+def _wait_for_states(store: Store, count: int) -> None:
+    assert store.address.local
+    for _ in range(6000):
+        if len(list(store.address.local.glob("training/*/states/*.pt"))) >= count:
+            return
+        time.sleep(0.05)
+    pytest.fail("the training wrote no states")

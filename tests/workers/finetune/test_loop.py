@@ -1,0 +1,103 @@
+"""The training loop: it learns, resumes bit for bit after a kill, and stores what it learned."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import ConfigError, InputError
+from pipeline.storage.store import Store
+from workers.finetune.loop import read_result, train
+from workers.finetune.parallel import World
+from workers.finetune.records import FinetuneJob, StepReport
+
+Jobs = Callable[..., FinetuneJob]
+KILL = Path(__file__).with_name("kill.py")
+
+
+def weights(store: Store, version: str) -> dict[str, torch.Tensor]:
+    assert store.address.local
+    return load_file(store.address.local / "models" / version / "model.safetensors")
+
+
+def test_a_job_learns_and_stores_a_checkpoint_that_is_what_it_learned(
+    store: Store, job: Jobs, tiny: Path
+) -> None:
+    reports: list[StepReport] = []
+    train(job(steps=6, images_per_step=4, rate=2e-3), World(), reports.append)
+    result = read_result(store, "training/one")
+    assert result
+    assert (result.steps, result.images, len(reports)) == (6, 24, 6)
+    assert result.merge.weight_error <= 1 / 256
+    assert result.merge.merged_loss < 1e-4
+    assert result.merge.stored_loss < 0.05
+    before, after = load_file(tiny / "model.safetensors"), weights(store, result.version)
+    changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    parts = ("q_proj", "v_proj", "lm_head", "embed_tokens", "mask_decoder", "text_hidden_fcs")
+    assert all(any(part in key for part in parts) for key in changed)
+    assert all(any(part in key for key in changed) for part in parts)
+    assert not list(store.list("training/one/states"))
+    lines = store.get("training/one/curve.jsonl").decode().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(6))
+    assert list(store.list("training/one/tensorboard"))
+
+    train(job(steps=6, images_per_step=4, rate=2e-3), World(), reports.append)
+    assert len(reports) == 6
+
+
+def test_a_killed_job_ends_with_the_weights_of_an_undisturbed_one(
+    store: Store, job: Jobs, tmp_path: Path
+) -> None:
+    train(job("training/calm"), World(), lambda _: None)
+    (tmp_path / "job").write_bytes(pickle.dumps(job("training/killed")))
+    killed = subprocess.run([sys.executable, str(KILL), str(tmp_path / "job"), "2"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    states = list(store.list("training/killed/states"))
+    assert [Path(info.uri).name for info in states] == ["00000001.pt", "00000002.pt"]
+
+    steps: list[int] = []
+    train(job("training/killed"), World(), lambda report: steps.append(report.step))
+    assert steps == [2, 3]
+    calm, resumed = (read_result(store, f"training/{name}") for name in ("calm", "killed"))
+    assert calm
+    assert resumed
+    assert resumed.version == calm.version
+    assert (resumed.steps, resumed.rows, resumed.loss) == (calm.steps, calm.rows, calm.loss)
+    curves = [
+        [json.loads(line)["loss"] for line in store.get(path).decode().splitlines()]
+        for path in ("training/calm/curve.jsonl", "training/killed/curve.jsonl")
+    ]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 4
+
+
+def test_all_of_a_model_may_learn(store: Store, job: Jobs, tiny: Path) -> None:
+    train(job(steps=1, parts="all", images_per_step=1), World(), lambda _: None)
+    result = read_result(store, "training/one")
+    assert result
+    before, after = load_file(tiny / "model.safetensors"), weights(store, result.version)
+    changed = {key.split(".")[1] for key, value in after.items() if (value != before[key]).any()}
+    assert changed >= {"layers", "embed_tokens", "mm_projector", "text_hidden_fcs", "visual_model"}
+
+
+def test_a_loss_that_is_no_number_names_the_knob(job: Jobs) -> None:
+    with pytest.raises(ConfigError, match=r"finetune\.train\.rate"):
+        train(job(losses={"ce": 1e38, "bce": 1e38, "dice": 1e38}, steps=1), World(), lambda _: None)
+
+
+def test_a_picture_of_another_size_is_named(
+    store: Store, job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del store, tmp_path
+    monkeypatch.setattr(
+        "workers.finetune.loading.decode", lambda *_: torch.zeros((9, 9, 3)).byte().numpy()
+    )
+    with pytest.raises(InputError, match=r"photos/00\d\.png: correction .* has a mask of"):
+        train(job(scenes_share=0, dialogue_share=0), World(), lambda _: None)

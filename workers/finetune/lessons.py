@@ -1,0 +1,144 @@
+"""What each step shows: drawn anew from (seed, step), so that no position has to be kept.
+
+A correction's picture is drawn by the weight of its rows, a scene and a turn of dialogue evenly.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.records import Example
+from pipeline.storage.training_sets import Dialogue, Manifest
+from workers.finetune.settings import TrainSettings
+from workers.read.errors import QueryError
+from workers.read.prompt import check_query
+
+_MAX_CHARACTERS = 2_000
+_DIALOGUE_SCENES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLesson:
+    """A picture of the source and rows about it."""
+
+    uri: str
+    etag: str
+    rows: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneLesson:
+    """A generated scene and the places of the queries to ask about it, or a turn of dialogue.
+
+    Dialogue needs a picture because the prompt does.
+    """
+
+    seed: int
+    index: int
+    side: int
+    queries: int
+    draw: int
+    turn: Dialogue | None = None
+
+
+Lesson = StoredLesson | SceneLesson
+
+
+class Lessons:
+    """The lessons of a training set, step by step.
+
+    Raises:
+        InputError: the set holds no correction that the model can be asked.
+    """
+
+    def __init__(
+        self, manifest: Manifest, examples: Sequence[Example], settings: TrainSettings
+    ) -> None:
+        self._settings = settings
+        self._scenes = manifest.scenes
+        self._turns = manifest.dialogue
+        taught = [one for one in examples if one.split == "train"]
+        usable = [one for one in taught if _can_be_asked(one)]
+        self.refused = len(taught) - len(usable)
+        self._pictures = _by_picture(usable)
+        if not self._pictures:
+            raise InputError(f"snapshot {manifest.name}: no correction can be learned from")
+        sums = list(accumulate(sum(row.weight for row in rows) for rows in self._pictures))
+        self._bounds = np.array(sums)
+
+    @property
+    def images(self) -> int:
+        """Pictures with corrections."""
+        return len(self._pictures)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the job: as set, or so many that ``epochs`` times all pictures are shown."""
+        settings = self._settings
+        if settings.steps is not None:
+            return settings.steps
+        share = 1 - self._share_of_scenes - self._share_of_dialogue
+        shown = settings.epochs * self.images / share
+        return max(1, math.ceil(shown / settings.images_per_step))
+
+    def of_step(self, step: int) -> list[Lesson]:
+        """Return the ``images_per_step`` lessons of a step, counted from 0."""
+        random = np.random.default_rng((self._settings.seed, step))
+        return [self._draw(random) for _ in range(self._settings.images_per_step)]
+
+    @property
+    def _share_of_scenes(self) -> float:
+        return self._settings.scenes_share if self._scenes and self._scenes.count else 0.0
+
+    @property
+    def _share_of_dialogue(self) -> float:
+        return self._settings.dialogue_share if self._turns else 0.0
+
+    def _draw(self, random: np.random.Generator) -> Lesson:
+        kind = random.random()
+        if kind < self._share_of_scenes:
+            return self._scene(random)
+        if kind < self._share_of_scenes + self._share_of_dialogue:
+            turn = self._turns[int(random.integers(len(self._turns)))]
+            index = int(random.integers(_DIALOGUE_SCENES))
+            return SceneLesson(0, index, 128, 0, 0, turn)
+        return self._stored(random)
+
+    def _scene(self, random: np.random.Generator) -> SceneLesson:
+        assert self._scenes, "their share is 0 otherwise"
+        return SceneLesson(
+            seed=self._scenes.seed,
+            index=int(random.integers(self._scenes.count)),
+            side=self._scenes.side,
+            queries=self._settings.queries_per_image,
+            draw=int(random.integers(2**31)),
+        )
+
+    def _stored(self, random: np.random.Generator) -> StoredLesson:
+        place = int(np.searchsorted(self._bounds, random.random() * self._bounds[-1], "right"))
+        rows = self._pictures[place]
+        weights = np.array([row.weight for row in rows])
+        count = min(len(rows), self._settings.queries_per_image)
+        chosen = random.choice(len(rows), count, replace=False, p=weights / weights.sum())
+        first = rows[0]
+        return StoredLesson(first.image, first.etag, tuple(rows[at] for at in sorted(chosen)))
+
+
+def _by_picture(examples: Sequence[Example]) -> list[list[Example]]:
+    pictures: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        pictures[example.image_id].append(example)
+    return [pictures[image] for image in sorted(pictures)]
+
+
+def _can_be_asked(example: Example) -> bool:
+    try:
+        check_query(example.query, _MAX_CHARACTERS)
+    except QueryError:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""From lessons to batches: pictures are fetched from their store and decoded ahead of the steps."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline import masks
+from pipeline.errors import InputError
+from pipeline.records import Example
+from pipeline.storage.store import ObjectReader
+from workers.finetune.lessons import Lesson, Lessons, SceneLesson
+from workers.finetune.settings import TrainSettings
+from workers.read.batches import TaughtPicture, TaughtRow, build_batch
+from workers.read.config import ReadConfig
+from workers.read.errors import ImageError
+from workers.read.images import decode
+from workers.read.prompt import PromptSettings, question
+from workers.read.tokenizer import ReadTokenizer
+from workers.read.train import TrainingBatch
+from workers.scenes import EASY, render
+from workers.settings import LimitSettings
+from workers.tiny.data import taught_scene
+
+_THREADS = 8
+_STEPS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Makes the batches of one worker: of every ``settings.workers``-th lesson from ``rank`` on.
+
+    ``config`` and ``prompt`` are the model's sizes and templates; ``reader`` fetches pictures,
+    within ``limits``.
+    """
+
+    lessons: Lessons
+    config: ReadConfig
+    prompt: PromptSettings
+    tokenizer: ReadTokenizer
+    reader: ObjectReader
+    limits: LimitSettings
+    settings: TrainSettings
+    rank: int
+
+    def batches(self, first: int, last: int) -> Iterator[list[TrainingBatch]]:
+        """Yield the batches of the steps from ``first`` up to ``last``, some steps ahead.
+
+        Raises:
+            InputError: a picture is not the one that was corrected.
+            StorageError: a picture cannot be read.
+        """
+        with (
+            ThreadPoolExecutor(1, "steps") as ahead,
+            ThreadPoolExecutor(_THREADS, "lessons") as pool,
+        ):
+            waiting: deque[Future[list[TrainingBatch]]] = deque()
+            try:
+                for step in range(first, last):
+                    waiting.append(ahead.submit(self._step, step, pool))
+                    if len(waiting) > _STEPS_AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+    def _step(self, step: int, pool: ThreadPoolExecutor) -> list[TrainingBatch]:
+        settings = self.settings
+        mine = self.lessons.of_step(step)[self.rank :: settings.workers]
+        pictures = list(pool.map(self._picture, mine))
+        parts = [
+            pictures[at : at + settings.images_at_once]
+            for at in range(0, len(pictures), settings.images_at_once)
+        ]
+        return [
+            build_batch(part, self.config, self.prompt, self.tokenizer, settings.loss_side)
+            for part in parts
+        ]
+
+    def _picture(self, lesson: Lesson) -> TaughtPicture:
+        if isinstance(lesson, SceneLesson):
+            return scene_picture(lesson, self.prompt)
+        data = self.reader.get(lesson.uri, self.limits.image_bytes, lesson.etag)
+        try:
+            image = decode(data, self.limits.image_pixels)
+        except ImageError as error:
+            raise InputError(f"{lesson.uri}: {error}") from error
+        rows = (taught_row(row, image.shape[:2], self.prompt) for row in lesson.rows)
+        return TaughtPicture(image, tuple(rows))
+
+
+def scene_picture(lesson: SceneLesson, settings: PromptSettings) -> TaughtPicture:
+    """Draw a scene and choose among its queries, or put a turn of dialogue beside it."""
+    scene = render(lesson.seed, lesson.index, EASY, lesson.side)
+    if lesson.turn is not None:
+        return TaughtPicture(scene.image, (TaughtRow(lesson.turn.question, lesson.turn.answer),))
+    random = np.random.default_rng(lesson.draw)
+    count = min(len(scene.queries), lesson.queries)
+    chosen = sorted(random.choice(len(scene.queries), count, replace=False))
+    return taught_scene(scene, [scene.queries[place] for place in chosen], settings)
+
+
+def taught_row(example: Example, size: tuple[int, int], settings: PromptSettings) -> TaughtRow:
+    """Return a correction as a row; ``size`` is the picture's (height, width).
+
+    Raises:
+        InputError: the mask belongs to a picture of another size.
+    """
+    if not example.present:
+        return TaughtRow(question(example.query, settings), example.answer)
+    mask = masks.decode(example.mask)
+    if mask.shape != size:
+        raise InputError(
+            f"{example.image}: correction {example.id} has a mask of "
+            f"{mask.shape[1]}x{mask.shape[0]} pixels, the picture {size[1]}x{size[0]}"
+        )
+    return TaughtRow(question(example.query, settings), example.answer, (mask,))

@@ -1,0 +1,225 @@
+"""The training loop of one worker. Who starts it, and how many there are, it does not know."""
+
+import math
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError, MissingError
+from pipeline.storage.store import ObjectReader, Store, open_store
+from pipeline.storage.training_sets import TrainingSets
+from workers.finetune.building import build_model, loss_weights
+from workers.finetune.curves import Curves
+from workers.finetune.export import export
+from workers.finetune.lessons import Lessons
+from workers.finetune.loading import Loader
+from workers.finetune.parallel import (
+    TrainingStep,
+    World,
+    gradients_kept,
+    shares_of,
+    spread,
+    to_device,
+)
+from workers.finetune.records import FinetuneJob, FinetuneResult, StepReport
+from workers.finetune.settings import TrainSettings
+from workers.finetune.state import Checkpoints, TrainingState, build_optimizer, rate_at
+from workers.models import local_folder
+from workers.read.identity import fingerprint
+from workers.read.tokenizer import ReadTokenizer
+from workers.read.train import TrainingBatch
+
+Report = Callable[[StepReport], None]
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What one worker holds while it trains."""
+
+    job: FinetuneJob
+    world: World
+    store: Store
+    start: Path
+    lessons: Lessons
+    loader: Loader
+    state: TrainingState
+    checkpoints: Checkpoints
+
+
+def train(job: FinetuneJob, world: World, report: Report) -> None:
+    """Train from where the job stands to its end, and store the new checkpoint.
+
+    ``report`` is told of every step by the worker of rank 0. A job that is done does nothing.
+
+    Raises:
+        ConfigError: the loss is not a number.
+        InputError: the training set or a picture of it cannot be used.
+        CheckpointError: the model to begin with cannot be loaded.
+        StorageError: a store failed.
+    """
+    store = open_store(job.store, job.s3)
+    if store.exists(f"{job.folder}/{RESULT}"):
+        return
+    _set_up(job.settings)
+    worker = _open(job, store, world)
+    with closing(Curves(store, job.folder, worker.state.step)) as curves:
+        _run(worker, curves, report)
+    learned = worker.state.learned()
+    if world.rank == 0:
+        result = _finish(worker, learned)
+        data = TypeAdapter(FinetuneResult).dump_json(result, indent=2)
+        store.put(f"{job.folder}/{RESULT}", data)
+        worker.checkpoints.drop()
+
+
+def read_result(store: Store, folder: str) -> FinetuneResult | None:
+    """Return what a job ended with, None while it has not."""
+    try:
+        data = store.get(f"{folder}/{RESULT}")
+    except MissingError:
+        return None
+    return TypeAdapter(FinetuneResult).validate_json(data)
+
+
+def run_step(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[TrainingBatch],
+    settings: TrainSettings,
+    world: World,
+) -> tuple[Tensor, float]:
+    """Take one optimizer step over the batches of this worker.
+
+    Returns:
+        The losses (3,) of the whole step (answer, mask, Dice; weighted) and the gradients' norm.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    sums = torch.zeros(3, device=world.device)
+    for number, (batch, shares) in enumerate(zip(batches, shares_of(batches, world), strict=True)):
+        with gradients_kept(module, last=number == len(batches) - 1):
+            losses = module(to_device(batch, world.device), shares)
+            losses.sum().backward()
+        sums += losses.detach()
+    learning = [weight for weight in module.parameters() if weight.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(learning, settings.clip_norm)
+    optimizer.step()
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return world.total(sums) / world.size, float(norm)
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most memory that the accelerator, or without one this process, has held."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _set_up(settings: TrainSettings) -> None:
+    cv2.setNumThreads(0)
+    torch.backends.cudnn.allow_tf32 = False
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+
+
+def _open(job: FinetuneJob, store: Store, world: World) -> _Worker:
+    sets = TrainingSets(store)
+    manifest = sets.named(job.snapshot)
+    lessons = Lessons(manifest, sets.examples(manifest), job.settings)
+    start = local_folder(job.start, job.s3)
+    model = build_model(start, job.settings, world.device)
+    loader = Loader(
+        lessons,
+        model.config,
+        model.settings.prompt,
+        ReadTokenizer.from_folder(start),
+        ObjectReader(job.s3),
+        job.limits,
+        job.settings,
+        world.rank,
+    )
+    module = spread(TrainingStep(model, loss_weights(job.settings)), job.settings, world)
+    state = TrainingState(module, build_optimizer(module, job.settings))
+    checkpoints = Checkpoints(store, job.folder, world)
+    checkpoints.restore(state)
+    return _Worker(job, world, store, start, lessons, loader, state, checkpoints)
+
+
+def _run(worker: _Worker, curves: Curves, report: Report) -> None:
+    state, settings, world = worker.state, worker.job.settings, worker.world
+    total = worker.lessons.steps
+    for batches in worker.loader.batches(state.step, total):
+        begun = time.monotonic()
+        rate = rate_at(state.step, total, settings)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_seed(settings.seed, state.step, world))
+        losses, norm = run_step(state.module, state.optimizer, batches, settings, world)
+        _count(state, batches, world, float(losses.sum()))
+        state.seconds += time.monotonic() - begun
+        if world.rank == 0:
+            rows = sum(len(batch.labels) for batch in batches)
+            seconds = time.monotonic() - begun
+            ce, bce, dice = losses.tolist()
+            row = StepReport(state.step - 1, total, ce, bce, dice, rate, norm, rows, seconds)
+            curves.add(row)
+            report(row)
+        if state.step % settings.checkpoint_every == 0 and state.step < total:
+            worker.checkpoints.save(state)
+            if world.rank == 0:
+                curves.save()
+    if world.rank == 0:
+        curves.save()
+
+
+def _count(
+    state: TrainingState, batches: Sequence[TrainingBatch], world: World, loss: float
+) -> None:
+    if not math.isfinite(loss):
+        raise ConfigError(
+            f"the loss is {loss} at step {state.step}; lower finetune.train.rate and run again"
+        )
+    counts = [(len(batch.image_hw), len(batch.labels)) for batch in batches]
+    own = torch.tensor(counts, device=world.device).sum(dim=0)
+    images, rows = world.total(own).tolist()
+    state.step += 1
+    state.images += int(images)
+    state.rows += int(rows)
+    state.loss = loss
+
+
+def _finish(worker: _Worker, learned: dict[str, Tensor]) -> FinetuneResult:
+    job, state = worker.job, worker.state
+    peak = peak_bytes(worker.world.device)
+    (probe, *_), *_ = worker.loader.batches(0, 1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "model")
+        check = export(worker.start, learned, job.settings, probe, folder)
+        version = fingerprint(folder)
+        worker.store.upload(f"{job.models}/{version}", folder)
+    return FinetuneResult(
+        version=version,
+        start=job.start,
+        snapshot=job.snapshot,
+        steps=state.step,
+        images=state.images,
+        rows=state.rows,
+        loss=state.loss,
+        seconds=state.seconds,
+        peak_bytes=peak,
+        merge=check,
+    )
+
+
+def _seed(seed: int, step: int, world: World) -> int:
+    """Return the seed of a worker's dropout in a step."""
+    return (seed * 1_000_003 + step) * world.size + world.rank
