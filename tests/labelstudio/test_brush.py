@@ -109,6 +109,14 @@ def test_ragged_masks_of_many_sizes(mask: Mask) -> None:
     assert (decode(rle, *mask.shape) == pixels).all()
 
 
+def test_a_stream_of_several_chunks_comes_back() -> None:
+    mask = np.random.default_rng(0).integers(0, 256, (500, 500), np.uint8)
+    rle = encode(mask)
+    assert len(rle) > 5 * 65536
+    assert rle == mask2rle(mask)
+    assert (decode(rle, 500, 500) == mask).all()
+
+
 @given(any_streams())
 def test_decode_equals_the_sdk_on_any_stream(made: tuple[list[int], int, int]) -> None:
     rle, height, width = made
