@@ -1,5 +1,6 @@
 """What changed on a real server behind our back: noticed always, in few requests."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,20 @@ def test_a_task_under_another_number_is_taken_over(street: Any, images_of: Image
     summary = street.publish(images_of(1))
     assert (summary.created, summary.existing, summary.replaced) == (0, 0, 1)
     assert street.shown() == {"0.png": ["tiny@1"], "x.png": []}
+
+
+def test_a_copy_with_its_prediction_is_written_to_from_then_on(
+    street: Any, images_of: Images
+) -> None:
+    street.publish(images_of(1))
+    (task,) = street.tasks()
+    shown = [{name: p[name] for name in ("model_version", "result")} for p in task["predictions"]]
+    copy = json.dumps({"data": task["data"], "predictions": shown}).encode()
+    street.sdk().tasks.delete(task["id"])
+    street.client.import_tasks(street.project().id, [FOREIGN, copy])
+    assert street.publish(images_of(1)).existing == 1
+    assert street.publish(images_of(1, "tiny@2")).replaced == 1
+    assert street.shown() == {"0.png": ["tiny@2"], "x.png": []}
 
 
 def test_a_lost_prediction_comes_back(street: Any, images_of: Images) -> None:
