@@ -161,7 +161,7 @@ class Freezer:
             table = CorrectionTable(store)
             tables.append(TableVersion(address and store.uri, table.version))
             latest = table.latest(table.version)
-            chosen = training_corrections(row for row in latest if not _called_wrong(row))
+            chosen = training_corrections(latest)
             candidates += [_Candidate(number, correction) for correction in chosen]
         return tuple(tables), candidates
 
@@ -259,11 +259,6 @@ def weight_of(correction: Correction, emphasis: float) -> float:
 def _pictures(candidates: Sequence[_Candidate]) -> dict[str, Picture]:
     found = (candidate.correction for candidate in candidates)
     return {row.image_id: Picture(row.image_id, row.image, row.group) for row in found}
-
-
-def _called_wrong(row: Correction) -> bool:
-    """Whether somebody said that the mask is wrong, and left it as it was."""
-    return row.choice == "wrong" and row.verdict == "accepted"
 
 
 def _order(candidate: _Candidate) -> tuple[int, str, str, str, str]:

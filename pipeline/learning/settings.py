@@ -38,6 +38,7 @@ class AnswerSettings(Settings):
 class SceneSettings(Settings):
     """Generated scenes to learn from again (``seed``), and others to be judged by."""
 
+    difficulty: Literal["easy", "hard"] = "easy"
     seed: Annotated[int, Field(ge=0)] = 20_240
     count: Annotated[int, Field(ge=0)] = 2_000
     judge_seed: Annotated[int, Field(ge=0)] = 7_001

@@ -45,9 +45,11 @@ class TableVersion:
 class SceneSet:
     """Generated scenes, each from (seed, index): ``count`` to learn from, ``judged`` to judge by.
 
-    ``side`` is the longest side, in pixels, of those that are learned from.
+    ``side`` is the longest side, in pixels, of those that are learned from. Those to judge by have
+    their full size.
     """
 
+    difficulty: Literal["easy", "hard"]
     seed: int
     count: int
     judge_seed: int

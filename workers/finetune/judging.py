@@ -8,7 +8,7 @@ from pipeline import masks
 from pipeline.records import Example
 from pipeline.storage.store import Store
 from pipeline.storage.training_sets import SceneSet
-from workers.scenes import EASY, render
+from workers.scenes import DIFFICULTIES, render
 from workers.tiny.vocabulary import ANSWER
 
 SCENES = "scenes"
@@ -21,26 +21,25 @@ def judged_scenes(store: Store, scenes: SceneSet) -> list[Example]:
         StorageError: the store failed.
     """
     return [
-        example
-        for index in range(scenes.judged)
-        for example in _examples(store, scenes.judge_seed, index)
+        example for index in range(scenes.judged) for example in _examples(store, scenes, index)
     ]
 
 
-def _examples(store: Store, seed: int, index: int) -> list[Example]:
-    scene = render(seed, index, EASY)
-    path = f"{SCENES}/{seed}/{index:05d}.png"
+def _examples(store: Store, scenes: SceneSet, index: int) -> list[Example]:
+    name = f"{scenes.difficulty}-{scenes.judge_seed}-{index:05d}"
+    scene = render(scenes.judge_seed, index, DIFFICULTIES[scenes.difficulty])
+    path = f"{SCENES}/{name}.png"
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, "PNG")
     store.put_new(path, buffer.getvalue())
     info = store.head(path)
     return [
         Example(
-            id=f"scene {seed} {index} {number}",
+            id=f"scene {name} {number}",
             image_id=info.uri,
             image=info.uri,
             etag=info.etag,
-            group=f"scene {seed} {index}",
+            group=f"scene {name}",
             split="holdout",
             origin="replay",
             label=query.kind,

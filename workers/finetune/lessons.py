@@ -19,7 +19,7 @@ from workers.read.errors import QueryError
 from workers.read.prompt import check_query
 
 _MAX_CHARACTERS = 2_000
-_DIALOGUE_SCENES = 1_000
+_DIALOGUE_SCENES, _DIALOGUE_SIDE = 1_000, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class SceneLesson:
     Dialogue needs a picture because the prompt does.
     """
 
+    difficulty: str
     seed: int
     index: int
     side: int
@@ -106,12 +107,13 @@ class Lessons:
         if kind < self._share_of_scenes + self._share_of_dialogue:
             turn = self._turns[int(random.integers(len(self._turns)))]
             index = int(random.integers(_DIALOGUE_SCENES))
-            return SceneLesson(0, index, 128, 0, 0, turn)
+            return SceneLesson("easy", 0, index, _DIALOGUE_SIDE, 0, 0, turn)
         return self._stored(random)
 
     def _scene(self, random: np.random.Generator) -> SceneLesson:
         assert self._scenes, "their share is 0 otherwise"
         return SceneLesson(
+            difficulty=self._scenes.difficulty,
             seed=self._scenes.seed,
             index=int(random.integers(self._scenes.count)),
             side=self._scenes.side,

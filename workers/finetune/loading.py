@@ -20,7 +20,7 @@ from workers.read.images import decode
 from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import TrainingBatch
-from workers.scenes import EASY, render
+from workers.scenes import DIFFICULTIES, render
 from workers.settings import LimitSettings
 from workers.tiny.data import taught_scene
 
@@ -95,7 +95,7 @@ class Loader:
 
 def scene_picture(lesson: SceneLesson, settings: PromptSettings) -> TaughtPicture:
     """Draw a scene and choose among its queries, or put a turn of dialogue beside it."""
-    scene = render(lesson.seed, lesson.index, EASY, lesson.side)
+    scene = render(lesson.seed, lesson.index, DIFFICULTIES[lesson.difficulty], lesson.side)
     if lesson.turn is not None:
         return TaughtPicture(scene.image, (TaughtRow(lesson.turn.question, lesson.turn.answer),))
     random = np.random.default_rng(lesson.draw)

@@ -107,7 +107,7 @@ def test_what_cannot_be_learned_from_is_left_out_with_its_reason(
     rows = [people.says(f"{number}.png") for number in range(8)]
     rows[2] = people.says("2.png", verdict="skipped")
     rows[3] = people.says("3.png", mask=people.says("3.png", present=False).mask)
-    rows[6] = people.says("6.png", choice="wrong", verdict="accepted")
+    rows[6] = people.says("6.png", verdict="deleted")
     people.commit(*rows)
     people.pictures["0.png"].unlink()
     people.picture("1.png", 99)
