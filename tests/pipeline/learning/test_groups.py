@@ -78,3 +78,14 @@ def test_several_folders_are_groups_and_one_folder_is_not() -> None:
     several = [Picture(uri, uri, uri.removesuffix("/a.png")) for uri in uris]
     assert choose_grouping(several, SETTINGS) == "folder"
     assert choose_grouping(several, DataSettings(grouping="likeness")) == "likeness"
+
+
+def test_a_new_picture_of_a_known_group_is_on_its_side_whatever_the_settings() -> None:
+    first = [picture(n, group=f"video {n}") for n in range(20)]
+    sides = assign(first, {}, "folder", SETTINGS)
+    later = [*first, *(picture(100 + n, group=f"video {n}") for n in range(20))]
+    other = SETTINGS.model_copy(update={"holdout": 0.9})
+    assigned = assign(later, sides.assigned, "folder", other).assigned
+    splits = {row.group: row.split for row in sides.assigned.values()}
+    assert {row.group: row.split for row in assigned.values()} == splits
+    assert all(row.split == splits[row.group] for row in assigned.values())
