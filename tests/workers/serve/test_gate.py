@@ -1,6 +1,5 @@
 """Who may enter, and how large a body may be."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
 
@@ -8,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.errors import ConfigError
+from tests.workers.serve.conftest import finished
 from workers.serve.gate import TooLargeError, bounded_body, checked_secret, may_enter
 
 SECRET = SecretStr("a long enough secret")
@@ -50,7 +50,7 @@ async def chunks(count: int) -> AsyncIterator[bytes]:
 
 
 def test_bodies_are_bounded_whatever_they_declare() -> None:
-    assert asyncio.run(bounded_body(chunks(2), "20", 20)) == b"01234567890123456789"
+    assert finished(bounded_body(chunks(2), "20", 20)) == b"01234567890123456789"
     for declared in ("", "5", "30"):
         with pytest.raises(TooLargeError):
-            asyncio.run(bounded_body(chunks(3), declared, 20))
+            finished(bounded_body(chunks(3), declared, 20))

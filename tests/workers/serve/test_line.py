@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.workers.serve.conftest import finished
 from workers.serve.line import BusyError, Line, SupersededError
 
 
@@ -27,7 +28,7 @@ def test_a_waiting_request_is_superseded_and_a_running_one_is_not() -> None:
         assert line.dropped == 1
         return found
 
-    first, second, third, other = asyncio.run(three())
+    first, second, third, other = finished(three())
     assert (first, third, other) == ("first", "third", "other task")
     assert isinstance(second, SupersededError)
     assert done == ["first", "third", "other task"]
@@ -48,7 +49,7 @@ def test_equal_requests_share_one_answer() -> None:
         assert await line.run(1, "same", _noted("later", done)) == "later"
         return found
 
-    assert asyncio.run(twice()) == ["once", "once"]
+    assert finished(twice()) == ["once", "once"]
     assert done == ["once", "later"]
 
 
@@ -66,7 +67,7 @@ def test_too_many_are_refused_and_room_comes_back() -> None:
         await asyncio.gather(*waiting)
         assert await line.run(3, "a", _noted("in", [])) == "in"
 
-    asyncio.run(crowd())
+    finished(crowd())
 
 
 def test_an_error_reaches_who_asked() -> None:
@@ -76,7 +77,7 @@ def test_an_error_reaches_who_asked() -> None:
             await line.run(1, "a", _raising)
         assert await line.run(1, "a", _noted("in", [])) == "in"
 
-    asyncio.run(broken())
+    finished(broken())
 
 
 def _noted(name: str, done: list[str]) -> Callable[[], str]:
