@@ -46,7 +46,7 @@ def serve(
         found = {"address": run.serve.address, "model_version": version}
         typer.echo(json.dumps(found) if as_json else f"{run.serve.address} answers with {version}")
         return ExitCode.DONE
-    with chatter_on_stderr() as results, stop_on_signals() as stop:
+    with chatter_on_stderr() as results, stop_on_signals("open requests are answered") as stop:
 
         def ready(served: Served) -> None:
             shown = f"serving {served.model_version} at {served.address}; Ctrl-C ends it"

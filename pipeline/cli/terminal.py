@@ -30,15 +30,20 @@ def chatter_on_stderr() -> Iterator[TextIO]:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; a second one ends the process."""
+def stop_on_signals(
+    meanwhile: str = "what has arrived is being committed",
+) -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one ends the process.
+
+    ``meanwhile`` tells the user what the first one waits for.
+    """
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, _: FrameType | None) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
-        os.write(STDERR, b"stopping: what has arrived is being committed\n")
+        os.write(STDERR, f"stopping: {meanwhile}\n".encode())
 
     for number in before:
         signal.signal(number, ask)

@@ -51,4 +51,4 @@ def serving(
         except RuntimeError as error:
             raise ConfigError(f"the backend does not start: {error}") from error
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            serve.delete(APP)  # what else a cluster serves stays
