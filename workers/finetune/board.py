@@ -5,12 +5,20 @@ from typing import Any
 
 import ray
 
-from pipeline.errors import ConfigError, InputError, ModelUnusableError, ReadloopError, StorageError
+from pipeline.errors import (
+    ConfigError,
+    InputError,
+    ModelUnusableError,
+    ReadloopError,
+    StoppedError,
+    StorageError,
+)
 from workers.finetune.records import StepReport
 
 _LONGEST = 10_000
 _KINDS = {
-    kind.__name__: kind for kind in (ConfigError, InputError, ModelUnusableError, StorageError)
+    kind.__name__: kind
+    for kind in (ConfigError, InputError, ModelUnusableError, StoppedError, StorageError)
 }
 
 
@@ -50,6 +58,15 @@ class Board:
     def step(self, report: StepReport) -> None:
         """Tell of a step; does not wait."""
         self._notes.step.remote(report)
+
+    def step_unless_failed(self, report: StepReport) -> None:
+        """Tell of a step, and leave if the job has to end.
+
+        Raises:
+            ReadloopError: why it has to.
+        """
+        self.step(report)
+        self.raise_failure()
 
     def fail(self, error: Exception) -> None:
         """Tell why the job has to end; returns when that is kept."""

@@ -7,7 +7,7 @@ the newest.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from workers.finetune.records import FinetuneJob, FinetuneResult, StepReport
 from workers.read.errors import ReadError
 
 _POLL_SECONDS = 0.5
+_LEAVE_SECONDS = 60.0
 
 
 def finetune(
@@ -66,7 +67,9 @@ def _follow(
         for step in board.take():
             report(step)
     if stop.is_set() and not running.done():
-        raise StoppedError("stopped while training; run again to go on from the last checkpoint")
+        reason = "stopped while training; run again to go on from the last checkpoint"
+        board.fail(StoppedError(reason))
+        wait([running], _LEAVE_SECONDS)  # a thread inside of Ray does not survive a disconnection
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), str(get_device()))
     try:
-        train(job, world, board.step)
+        train(job, world, board.step_unless_failed)
     except (ReadloopError, ReadError) as error:
         board.fail(error)
         if world.size > 1:  # the others wait for this one: Ray has to end them
