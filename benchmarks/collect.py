@@ -22,10 +22,10 @@ from PIL import Image
 from publish import HEIGHT, WIDTH, predictions
 from pydantic import SecretStr
 
-from labelstudio.changes import ANNOTATED, changed_tasks, submitted
 from labelstudio.client import LabelStudioClient
-from labelstudio.collect import Collector, Tally
-from labelstudio.publish import publish
+from labelstudio.collecting.changes import ANNOTATED, changed_tasks, submitted
+from labelstudio.collecting.collect import Collector, Tally
+from labelstudio.publishing.publish import publish
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
 from pipeline.storage.delta import FencedTable

@@ -23,8 +23,8 @@ from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.interface import build
-from labelstudio.payload import tasks_of
-from labelstudio.publish import publish
+from labelstudio.publishing.payload import tasks_of
+from labelstudio.publishing.publish import publish
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
 from pipeline import masks

@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import SecretStr
 
 from labelstudio.interactive.backend import Backend
-from labelstudio.payload import regions_of
+from labelstudio.publishing.payload import regions_of
 from labelstudio.settings import LabelStudioSettings
 from pipeline.records import ImageRef, LabelTask, Prediction, Query, Timings, task_key
 from pipeline.storage.settings import S3Settings

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
-from labelstudio.collect import Collector, Tally
-from labelstudio.hooks import Hooks
-from labelstudio.receiver import SECRET_VARIABLE, Receiver
+from labelstudio.collecting.collect import Collector, Tally
+from labelstudio.collecting.hooks import Hooks
+from labelstudio.collecting.receiver import SECRET_VARIABLE, Receiver
 from labelstudio.settings import LabelStudioSettings
 from labelstudio.token import checked_token
 from pipeline.config import RunFile

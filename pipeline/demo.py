@@ -21,8 +21,8 @@ from pydantic import SecretStr
 from labelstudio.client import LabelStudioClient
 from labelstudio.errors import TOKEN_VARIABLE
 from labelstudio.projects import run_projects
+from labelstudio.publishing.verify import Verification, verify
 from labelstudio.server import LabelStudioServer
-from labelstudio.verify import Verification, verify
 from pipeline.config import load_run_file
 from pipeline.errors import ExitCode, ReadloopError
 from pipeline.label import LabelRun

@@ -11,10 +11,10 @@ from functools import partial
 
 from pydantic import SecretStr
 
-from labelstudio.publish import PublishSummary, publish
-from labelstudio.retractions import Retractions
+from labelstudio.publishing.publish import PublishSummary, publish
+from labelstudio.publishing.retractions import Retractions
+from labelstudio.publishing.showing import Showing
 from labelstudio.settings import LabelStudioSettings
-from labelstudio.showing import Showing
 from labelstudio.token import checked_token
 from pipeline.config import RunFile
 from pipeline.errors import ConfigError, InputError, StoppedError

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeVar
 
-from labelstudio.publish import PublishSummary
+from labelstudio.publishing.publish import PublishSummary
 from pipeline.errors import ExitCode
 from pipeline.plan import Plan
 from pipeline.records import Failure

@@ -11,7 +11,7 @@ from labelstudio.interactive.memory import Memory
 from labelstudio.interactive.points import query_points
 from labelstudio.interactive.request import PointRegion, PredictRequest, parse
 from labelstudio.interface import ASKED, IMAGE, POINTS, negative, positive, slug
-from labelstudio.payload import mask_region, region_id, regions_of
+from labelstudio.publishing.payload import mask_region, region_id, regions_of
 from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import InputError
 from pipeline.records import Prediction

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelstudio.interactive.request import PointRegion
-from labelstudio.payload import region_id
-from labelstudio.spread import shown_points
+from labelstudio.publishing.payload import region_id
+from labelstudio.publishing.spread import shown_points
 from pipeline.records import Point, PointLabel, Prediction
 
 SAME_PIXELS = 1e-3

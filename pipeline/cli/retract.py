@@ -49,10 +49,10 @@ def take_back(run_file: Path, model_version: str) -> dict[str, Any]:
     """Retract a version and return the documented keys.
 
     Raises:
-        ReadloopError: see :func:`labelstudio.retract.retract`.
+        ReadloopError: see :func:`labelstudio.publishing.retract.retract`.
     """
     with chatter_on_stderr(), stop_on_signals() as stop:
-        from labelstudio.retract import retract as take_back_from  # noqa: PLC0415
+        from labelstudio.publishing.retract import retract as take_back_from  # noqa: PLC0415
         from labelstudio.token import checked_token  # noqa: PLC0415
         from pipeline.progress import Progress  # noqa: PLC0415
 
@@ -78,7 +78,7 @@ def take_back(run_file: Path, model_version: str) -> dict[str, Any]:
 
 def allow(run_file: Path, model_version: str) -> dict[str, Any]:
     """Let a version be published again, and return the documented keys."""
-    from labelstudio.retractions import Retractions  # noqa: PLC0415
+    from labelstudio.publishing.retractions import Retractions  # noqa: PLC0415
 
     _, store = _opened(run_file)
     Retractions(store).note(model_version, retracted=False)

@@ -14,8 +14,8 @@ from playwright.sync_api import Page
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
-from labelstudio.collect import Collector, Tally
-from labelstudio.publish import publish
+from labelstudio.collecting.collect import Collector, Tally
+from labelstudio.publishing.publish import publish
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
 from pipeline import masks

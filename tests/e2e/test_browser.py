@@ -19,10 +19,10 @@ from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.interface import colors
-from labelstudio.publish import publish
+from labelstudio.publishing.publish import publish
+from labelstudio.publishing.spread import shown_points
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
-from labelstudio.spread import shown_points
 from pipeline import masks
 from pipeline.records import Point, Prediction, Timings
 from pipeline.storage.settings import S3Settings

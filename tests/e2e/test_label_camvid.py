@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.projects import run_projects
+from labelstudio.publishing.verify import verify
 from labelstudio.settings import LabelStudioSettings
-from labelstudio.verify import verify
 from pipeline.records import Prediction
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store

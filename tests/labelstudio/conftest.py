@@ -15,13 +15,13 @@ from PIL import Image
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient, Project
-from labelstudio.collect import Collector, Tally
+from labelstudio.collecting.collect import Collector, Tally
 from labelstudio.projects import run_projects
-from labelstudio.publish import PublishSummary, publish
-from labelstudio.retract import RetractSummary, retract
+from labelstudio.publishing.publish import PublishSummary, publish
+from labelstudio.publishing.retract import RetractSummary, retract
+from labelstudio.publishing.verify import verify
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
-from labelstudio.verify import verify
 from pipeline import masks
 from pipeline.records import Correction, Point, Prediction, Timings
 from pipeline.storage.corrections import CorrectionTable

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from labelstudio.client import LabelStudioClient
 from labelstudio.environment import ready_environment
 from labelstudio.interface import build
-from labelstudio.pictures import Pictures
+from labelstudio.publishing.pictures import Pictures
 from labelstudio.server import LabelStudioServer
 from pipeline.errors import LabelStudioError
 from pipeline.storage.settings import S3Settings

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 from labelstudio.client import LabelStudioClient
 from labelstudio.interactive.points import query_points
 from labelstudio.interactive.request import PointRegion
-from labelstudio.payload import regions_of
-from labelstudio.publish import publish
+from labelstudio.publishing.payload import regions_of
+from labelstudio.publishing.publish import publish
 from labelstudio.server import LabelStudioServer
 from labelstudio.settings import LabelStudioSettings
 from pipeline.records import ImageRef, LabelTask, Prediction, Query, Timings, task_key

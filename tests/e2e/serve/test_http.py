@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from labelstudio import brush
 from labelstudio.interactive.request import PointRegion
 from labelstudio.interface import ASK
-from labelstudio.payload import regions_of
+from labelstudio.publishing.payload import regions_of
 from pipeline import masks
 from tests.e2e.serve.conftest import SETTINGS, Mask, Served, click
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 from labelstudio import brush
 from labelstudio.interactive.request import PointRegion
 from labelstudio.interface import ASKED
-from labelstudio.payload import regions_of
+from labelstudio.publishing.payload import regions_of
 from pipeline import masks
 from tests.e2e.serve.conftest import QUERIES, SETTINGS, Mask, Served
 from workers.read.engine import Answer

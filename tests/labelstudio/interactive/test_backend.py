@@ -12,9 +12,9 @@ from labelstudio import brush
 from labelstudio.interactive.backend import Backend
 from labelstudio.interactive.request import parse
 from labelstudio.interface import ASKED
-from labelstudio.payload import region_id, regions_of
+from labelstudio.publishing.payload import region_id, regions_of
+from labelstudio.publishing.spread import shown_points
 from labelstudio.settings import LabelStudioSettings
-from labelstudio.spread import shown_points
 from pipeline.errors import InputError
 from pipeline.records import Prediction
 

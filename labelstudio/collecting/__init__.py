@@ -1,0 +1,1 @@
+"""Corrections out of Label Studio: what changed, and what a person did."""
