@@ -1,6 +1,7 @@
 """What this program asks of a Label Studio server, typed."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,6 +18,8 @@ _IMPORT_SECONDS = 900.0
 _NAMED_IN_BODY, _NAMED_IN_ADDRESS = 500, 50
 _TASKS_A_PAGE = 100
 _GONE = 404
+# Anything else would be refused as a header, with an error that quotes it.
+_FIT_TOKEN = re.compile(r"[!-~]+")
 # 500 is what a storage without any credentials gets.
 _NO_STORAGE = (400, 500)
 
@@ -51,8 +54,14 @@ class LabelStudioClient(Connection):
 
     def check(self) -> None:
         """Make sure that this is a Label Studio server and that it takes the token."""
-        if not self._token.get_secret_value().strip():
+        token = self._token.get_secret_value()
+        if not token.strip():
             raise LabelStudioError(f"{TOKEN_VARIABLE} is empty: set it to a token of {self.url}")
+        if not _FIT_TOKEN.fullmatch(token):
+            raise LabelStudioError(
+                f"{TOKEN_VARIABLE} holds a blank, a line break or another sign that no token has: "
+                f"copy the token of {self.url} anew"
+            )
         with self._calling("ask for its version"):
             answer = self._send("GET", "/api/version", signed=False)
             if answer.is_redirect:

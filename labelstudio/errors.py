@@ -98,4 +98,6 @@ def _sentences(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
 
 
 def _kind(error: Exception) -> str:
+    if isinstance(error, httpx.LocalProtocolError):  # its text quotes headers
+        return type(error).__name__
     return str(error) or type(error).__name__

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from labelstudio.client import LabelStudioClient
+from labelstudio.errors import mapped_errors
 from labelstudio.interface import build, expected_controls
 from labelstudio.projects import missing, open_project
 from pipeline.errors import LabelStudioError
@@ -92,3 +94,17 @@ def test_a_personal_access_token_works_too(street: Any) -> None:
     client = LabelStudioClient(street.client.url, SecretStr(token))
     client.check()
     assert open_project(client, street.settings.project, ["road"]).labels == ("road",)
+
+
+@pytest.mark.parametrize("token", ["s3cr3t\n", "s3cr3t\r\nHost: x", "s3 cr3t", "s3cr3t\u20ac"])
+def test_a_token_that_no_header_holds_is_refused_and_not_told(street: Any, token: str) -> None:
+    client = LabelStudioClient(street.client.url, SecretStr(token))
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY holds a blank") as raised:
+        client.check()
+    assert "cr3t" not in str(raised.value)
+
+
+def test_an_error_does_not_quote_a_header() -> None:
+    with pytest.raises(LabelStudioError) as raised, mapped_errors("http://x", "log in"):
+        raise httpx.LocalProtocolError("Illegal header value b'Token s3cr3t\n'")
+    assert "cr3t" not in str(raised.value)
