@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline import masks
-from pipeline.exchange.polygons import Loss, outlines
+from pipeline.exchange.polygons import Loss, filled, outlines
 from pipeline.exchange.records import Category, ExportedImage, Shape, Split
 from pipeline.exchange.writing import Report, box, rounded
+from pipeline.records import Rle
 
 NAME = "annotations.json"
 
@@ -83,24 +84,25 @@ class CocoWriter:
 
     def _annotation(self, shape: Shape) -> dict[str, Any]:
         answer = shape.answer
+        segmentation, written = self._segmentation(shape.mask)
         row = {
             "id": self._annotations,
             "image_id": self._images,
             "category_id": self._ids[answer.label],
-            "segmentation": self._segmentation(shape),
-            "area": masks.area(shape.mask),
-            "bbox": box(shape),
+            "segmentation": segmentation,
+            "area": masks.area(written),
+            "bbox": box(written),
             "iscrowd": 0,
             "verdict": answer.verdict,
         }
         return row if answer.score is None else row | {"score": rounded(answer.score)}
 
-    def _segmentation(self, shape: Shape) -> object:
-        rle = shape.mask
+    def _segmentation(self, rle: Rle) -> tuple[object, Rle]:
+        """Return a mask as COCO writes it, and the mask that a reader makes of that."""
         if self._tolerance is None:
-            return {"size": [rle.height, rle.width], "counts": rle.counts}
-        found = outlines(rle, self._tolerance, self._loss)
-        return [polygon.round(2).ravel().tolist() for polygon in found]
+            return {"size": [rle.height, rle.width], "counts": rle.counts}, rle
+        found = [polygon.round(2) for polygon in outlines(rle, self._tolerance, self._loss)]
+        return [polygon.ravel().tolist() for polygon in found], filled(found, rle.height, rle.width)
 
 
 class _CocoFile:

@@ -99,7 +99,7 @@ def _shape(shape: Shape) -> dict[str, Any]:
         "instance": shape.number,
         "mask": _struct(shape.mask),
         "area": masks.area(shape.mask),
-        "bbox": box(shape),
+        "bbox": box(shape.mask),
     }
 
 

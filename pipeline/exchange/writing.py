@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.exchange.records import ExportedImage, Shape
+from pipeline.exchange.records import ExportedImage
+from pipeline.records import Rle
 
 Report = dict[str, Any]
 
@@ -60,10 +61,9 @@ def rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 6)
 
 
-def box(shape: Shape) -> list[float]:
-    """Return the bounding box of a shape: left, top, width and height in pixels."""
+def box(rle: Rle) -> list[float]:
+    """Return the bounding box of a mask: left, top, width and height in pixels."""
     from pycocotools import mask as coco  # noqa: PLC0415
 
-    rle = shape.mask
     found = coco.toBbox({"size": [rle.height, rle.width], "counts": rle.counts.encode("ascii")})
     return [float(side) for side in found]

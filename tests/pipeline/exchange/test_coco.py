@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.mask import toBbox
 
 from tests.pipeline.exchange.conftest import HEIGHT, WIDTH, Street, rectangle
 
@@ -55,6 +56,9 @@ def test_polygons_come_back_and_say_what_they_lose(
     rough, ring = coco.dataset["annotations"]
     assert isinstance(ring["segmentation"][0][0], float)
     np.testing.assert_array_equal(coco.annToMask(ring), rectangle(5, 5, 25, 25))
+    for row in (rough, ring):
+        assert row["area"] == coco.annToMask(row).sum()
+        assert row["bbox"] == toBbox(coco.annToRLE(row)).tolist()
     told = manifest["polygons"]
     ious = [iou(coco.annToMask(rough), ROAD | speckled), iou(coco.annToMask(ring), RING)]
     assert told["iou_mean"] == pytest.approx(np.mean(ious), abs=1e-4)
