@@ -118,7 +118,8 @@ class Exporter:
     def add(self, image: ImageAnswers) -> ExportedImage:
         """Write one image; return it as it was written."""
         answers = without_overlaps(image.answers, self._exclusive, self.counts.overlaps)
-        image = replace(image, answers=answers)
+        image = _without_emptied(replace(image, answers=answers))
+        answers = image.answers
         shapes = tuple(shape for answer in answers for shape in self._shapes(answer))
         unit = image.name if self._by_image else split_unit(image.image, image.name)
         exported = ExportedImage(
@@ -157,7 +158,7 @@ class Exporter:
         }
 
     def _shapes(self, answer: Answer) -> list[Shape]:
-        if not answer.present or not masks.area(answer.mask):
+        if not answer.present:
             return []
         if not self._shaping.splits_masks:
             return [Shape(answer, 0, answer.mask)]
@@ -173,6 +174,13 @@ class Exporter:
         counts.unknown += len(image.source.unknown)
         counts.shapes += len(image.shapes)
         counts.partial += not image.known.issuperset(self._labels)
+
+
+def _without_emptied(image: ImageAnswers) -> ImageAnswers:
+    """Return an image whose present answers have a pixel; what lost them all is unknown."""
+    emptied = {row.label for row in image.answers if row.present and not masks.area(row.mask)}
+    answers = tuple(row for row in image.answers if row.label not in emptied)
+    return replace(image, answers=answers, unknown=(*image.unknown, *sorted(emptied)))
 
 
 def _writer(

@@ -61,7 +61,9 @@ def test_of_corrections_the_drawn_one_wins_then_the_smaller(street: Street) -> N
 def test_a_mask_that_loses_all_is_counted_and_is_no_absence(street: Street) -> None:
     run = street.change(exclusive=[["road", "car"]])
     run.predict({("a/one.png", "road"): ROAD, ("a/one.png", "car"): CAR}, {"road": 1, "car": 0})
-    assert run.export("coco")["overlaps"]["emptied"] == 1
+    told = run.export("coco")
+    assert told["overlaps"]["emptied"] == 1
+    assert (told["present"], told["absent"], told["unknown"], told["masks"]) == (1, 0, 2, 1)
     assert list(masks_of(street)) == [("a/one.png", "road")]
     (image,) = COCO(str(street.out / "annotations.json")).dataset["images"]
     assert image["neg_category_ids"] == []
