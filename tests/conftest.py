@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,10 @@ def ray_nodes() -> Iterator[str]:
     """Two local Ray nodes with a pretended GPU each, for the whole suite: their address."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415  (takes seconds)
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    with socket.create_server(("127.0.0.1", 0)) as free:  # another Ray may hold the usual port
+        port = free.getsockname()[1]
+    head = {"num_cpus": 1, "num_gpus": 1, "dashboard_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=1, num_gpus=1)
     yield cluster.address
     cluster.shutdown()

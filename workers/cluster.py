@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,9 @@ def ray_session(pool: PoolSettings) -> Iterator[None]:
         ConfigError: the cluster cannot be reached, or this machine cannot hold a replica.
         StoppedError: the process was asked to end while Ray started.
     """
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
@@ -38,9 +42,6 @@ def ray_session(pool: PoolSettings) -> Iterator[None]:
             os.environ.setdefault(name, value)
     import ray  # noqa: PLC0415
 
-    if ray.is_initialized():
-        yield
-        return
     with ExitStack() as stack:
         stack.enter_context(without_native_logs())
         stack.callback(ray.shutdown)

@@ -6,15 +6,16 @@ import subprocess
 import sys
 
 import pytest
+import ray
 
 from pipeline.errors import ConfigError
-from workers.cluster import ray_session
+from workers.cluster import LOCAL_ENVIRONMENT, ray_session
 from workers.settings import PoolSettings
 
 REPORT = """
 import json, os, signal
 from pathlib import Path
-from workers.cluster import ray_session
+from workers.cluster import LOCAL_ENVIRONMENT, ray_session
 from workers.settings import PoolSettings
 
 def kin(pid):
@@ -66,3 +67,15 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         ray_session(PoolSettings()),
     ):
         pass
+
+
+def test_a_connection_that_is_there_is_used_and_the_environment_left_alone(
+    ray_nodes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_ADDRESS", *LOCAL_ENVIRONMENT):
+        monkeypatch.delenv(name, raising=False)
+    ray.init(ray_nodes, log_to_driver=False, logging_level="ERROR")
+    with ray_session(PoolSettings()):
+        assert not LOCAL_ENVIRONMENT.keys() & os.environ.keys()
+    assert ray.is_initialized()
+    ray.shutdown()
