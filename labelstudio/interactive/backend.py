@@ -99,30 +99,43 @@ class Backend:
         if request.blank:
             return self.nothing()
         if request.points:
-            regions = self._refined(request)
+            regions = self._refined(request, [request.points[-1].label])
         elif request.asked:
-            regions = self._asked(request)
+            regions = [*self._asked(request), *self._refined(request, [])]
         else:
+            return self.nothing()
+        if not regions:
             return self.nothing()
         return {"results": [{"result": regions, "model_version": self._masks.version}]}
 
-    def _refined(self, request: PredictRequest) -> list[Json]:
-        """Return the masks of all queries with new points, and those points."""
+    def _refined(self, request: PredictRequest, clicked: Sequence[str]) -> list[Json]:
+        """Return the masks of the clicked queries and all others with new points, and those points.
+
+        A new point of a query that has no mask here is returned alone, so that it stays.
+        """
         waiting = self._memory.undelivered(request)
-        last = request.points[-1].label
-        labels = [last, *sorted({point.label for point in waiting} - {last})]
         regions: list[Json] = []
-        for label in labels:
-            row = self._row(request, label)
-            current = [
-                point
-                for point in self._memory.current(request, label)
-                if point.parent in ("", region_id(row.key, "mask"))
-            ]
-            regions.append(self._mask(row, current))
-            regions += [_held(row, point) for point in waiting if point.label == label]
+        for label in clicked:
+            regions += self._query(request, label, waiting)
+        for label in sorted({point.label for point in waiting} - {*clicked}):
+            try:
+                regions += self._query(request, label, waiting)
+            except InputError:
+                row = self._any_row(request)
+                regions += [_held(row, point, "") for point in waiting if point.label == label]
         self._memory.deliver(request, waiting)
         return regions
+
+    def _query(
+        self, request: PredictRequest, label: str, waiting: Sequence[PointRegion]
+    ) -> list[Json]:
+        row = self._row(request, label)
+        parent = region_id(row.key, "mask")
+        current = [
+            point for point in self._memory.current(request, label) if point.parent in ("", parent)
+        ]
+        held = [_held(row, point, parent) for point in waiting if point.label == label]
+        return [self._mask(row, current), *held]
 
     def _mask(self, row: Prediction, current: Sequence[PointRegion]) -> Json:
         points = query_points(row, current, self._settings.points_per_sign)
@@ -160,10 +173,10 @@ class Backend:
         raise InputError("none of the task's predictions is in the table")
 
 
-def _held(row: Prediction, point: PointRegion) -> Json:
-    """Return a person's point as it came, but settled: a child of its mask."""
+def _held(row: Prediction, point: PointRegion, parent: str) -> Json:
+    """Return a person's point as it came, but settled: a child of its mask, if it has one."""
     name = positive(point.label) if point.sign == 1 else negative(point.label)
-    return {
+    region = {
         "id": point.id,
         "type": "keypointlabels",
         "from_name": POINTS,
@@ -171,7 +184,7 @@ def _held(row: Prediction, point: PointRegion) -> Json:
         "original_width": row.width,
         "original_height": row.height,
         "image_rotation": 0,
-        "parentID": region_id(row.key, "mask"),
         "origin": point.origin,
         "value": {"x": point.x, "y": point.y, "width": point.width, "keypointlabels": [name]},
     }
+    return region | ({"parentID": parent} if parent else {})

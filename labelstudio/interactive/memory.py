@@ -9,10 +9,13 @@ point when it accepts an answer without it.
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from labelstudio.interactive.request import PointRegion, PredictRequest
 from pipeline.records import PointLabel
 
+OPEN_POINTS, SEEN_SIGNS = 1_000, 1_000
+"""Most of each that are kept for a task."""
 _Sign = tuple[str, PointLabel]
 
 
@@ -24,8 +27,13 @@ class _Task:
     asked: str = ""
 
 
+def _forget_first(held: dict[Any, Any], most: int) -> None:
+    for key in list(held)[: max(0, len(held) - most)]:
+        del held[key]
+
+
 class Memory:
-    """Bounded: the tasks worked on longest ago are forgotten first. Threads may share it."""
+    """Bounded: what was worked on longest ago is forgotten first. Threads may share it."""
 
     def __init__(self, tasks: int = 1_000) -> None:
         self._tasks: OrderedDict[int, _Task] = OrderedDict()
@@ -52,6 +60,8 @@ class Memory:
                 )
                 if point.fresh:
                     task.open[point.id] = point
+            _forget_first(task.seen, SEEN_SIGNS)
+            _forget_first(task.open, OPEN_POINTS)
 
     def current(self, request: PredictRequest, label: str) -> tuple[PointRegion, ...]:
         """Return all points of a query as they are now, both signs, each once."""

@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 
 LONGEST_ID = 64
 LONGEST_LABEL = 1_000
+LONGEST_QUESTION = 10_000
+"""What is longer is cut: the model's own bound on a query is lower."""
 _KEYPOINTS, _TEXTS = "keypointlabels", "textarea"
 
 
@@ -85,7 +87,7 @@ def parse(body: object, *, most_points: int) -> PredictRequest:
     """
     try:
         return _parse(cast("Json", body), most_points)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise InputError(f"not a request of Label Studio's: {type(error).__name__}") from error
 
 
@@ -170,7 +172,9 @@ def _signed(name: str) -> tuple[str, PointLabel]:
 def _asked(regions: Sequence[Json]) -> tuple[str, ...]:
     texts = [region["value"]["text"] for region in _of_kind(regions, _TEXTS, ASK)]
     return tuple(
-        str(line) for text in texts for line in ([text] if isinstance(text, str) else text)
+        str(line)[:LONGEST_QUESTION]
+        for text in texts
+        for line in ([text] if isinstance(text, str) else text)
     )
 
 

@@ -1,6 +1,7 @@
 """Image embeddings: the most recent in memory, all of them in the store if it is told to."""
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -15,7 +16,9 @@ FOLDER = "embeddings"
 
 
 class EmbeddingCache:
-    """Embeddings by image and weights; the least recently used go first. For one thread.
+    """Embeddings by image and weights; the least recently used go first.
+
+    One thread at a time may ask for them; any may clear.
 
     Args:
         most_bytes: bound on what memory holds; one embedding may be over it.
@@ -27,6 +30,7 @@ class EmbeddingCache:
         self._store = store
         self._held: OrderedDict[str, EmbeddedImage] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
         self.encoded = 0
 
     def get(
@@ -40,9 +44,10 @@ class EmbeddingCache:
             StorageError: the store failed.
         """
         name = hashlib.sha256(f"{version}\n{image}".encode()).hexdigest()
-        if name in self._held:
-            self._held.move_to_end(name)
-            return self._held[name]
+        with self._lock:
+            if name in self._held:
+                self._held.move_to_end(name)
+                return self._held[name]
         found = self._stored(name, model)
         if found is None:
             found = encode()
@@ -54,8 +59,9 @@ class EmbeddingCache:
 
     def clear(self) -> None:
         """Forget what memory holds."""
-        self._held.clear()
-        self._bytes = 0
+        with self._lock:
+            self._held.clear()
+            self._bytes = 0
 
     def _stored(self, name: str, model: ReadModel) -> EmbeddedImage | None:
         if self._store is None:
@@ -66,11 +72,12 @@ class EmbeddingCache:
             return None
 
     def _hold(self, name: str, image: EmbeddedImage) -> None:
-        self._held[name] = image
-        self._bytes += size_of(image)
-        while self._bytes > self._most and len(self._held) > 1:
-            _, oldest = self._held.popitem(last=False)
-            self._bytes -= size_of(oldest)
+        with self._lock:
+            self._held[name] = image
+            self._bytes += size_of(image)
+            while self._bytes > self._most and len(self._held) > 1:
+                _, oldest = self._held.popitem(last=False)
+                self._bytes -= size_of(oldest)
 
 
 def _path(name: str) -> str:

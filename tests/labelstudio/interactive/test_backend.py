@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from labelstudio import brush
 from labelstudio.interactive.backend import Backend
-from labelstudio.interactive.request import parse
+from labelstudio.interactive.memory import OPEN_POINTS, Memory
+from labelstudio.interactive.request import LONGEST_QUESTION, parse
 from labelstudio.interface import ASKED
 from labelstudio.publishing.payload import region_id, regions_of
 from labelstudio.publishing.spread import shown_points
@@ -53,8 +54,9 @@ class MaskMaker:
         return Drawn(mask)
 
     def ask(self, row: Prediction, label: str, query: str) -> Prediction:
-        """Answer with the same mask under another label."""
-        return replace(row, key=f"asked {query}", label=label, query=query)
+        """Answer with the same mask under another label; there are no unicorns."""
+        present = query != "unicorn"
+        return replace(row, key=f"asked {query}", label=label, query=query, present=present)
 
 
 @pytest.fixture
@@ -205,6 +207,42 @@ def test_a_point_that_no_answer_held_comes_with_the_next_one(
     assert "dropped" not in [region["id"] for region in again]
 
 
+def test_a_point_that_nothing_can_answer_stays_and_harms_no_other_query(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    for label in (f"{ASKED} +", "car -"):  # nothing was asked yet, and there is no such query
+        with pytest.raises(InputError):
+            answered(backend, message(rows, [click(label, label, 10, 10)]))
+    mask, *points = answered(backend, message(rows, [click("new", "road +", 50, 75)]))
+    assert mask["value"]["brushlabels"] == ["road"]
+    assert {point["id"]: point.get("parentID") for point in points} == {
+        "new": mask["id"],
+        f"{ASKED} +": None,
+        "car -": None,
+    }
+
+
+def question(text: str) -> Json:
+    return {"id": "q", "type": "textarea", "from_name": "ask", "value": {"text": [text]}}
+
+
+def test_the_answer_to_a_question_holds_new_points_of_queries(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    for text, own in (("a dog", {ASKED}), ("unicorn", set())):
+        backend.read(message(rows, [click(text, "road -", 50, 75)]))  # refused or superseded
+        found = answered(backend, message(rows, [question(text)]))
+        masks = [r["value"]["brushlabels"] for r in found if r["type"] == "brushlabels"]
+        assert {name for (name,) in masks} == own | {"road"}
+        assert text in [region["id"] for region in found]
+
+
+def test_a_question_about_what_is_not_there_deletes_nothing(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    assert backend.answer(backend.read(message(rows, [question("unicorn")]))) == {"results": [{}]}
+
+
 def test_a_question_is_answered_under_its_own_label(
     backend: Backend, rows: tuple[Prediction, Prediction]
 ) -> None:
@@ -254,6 +292,8 @@ def test_an_unknown_prediction_is_refused(
         lambda body: body["params"]["context"]["result"][0]["value"].update(x=float("nan")),
         lambda body: body["params"]["context"]["result"][0]["value"].update(keypointlabels=["x"]),
         lambda body: body["params"]["context"]["result"].append("no region"),
+        lambda body: body["tasks"][0].update(id=float("inf")),
+        lambda body: body["params"]["context"]["result"][0]["value"].update(x=10**400),
     ],
 )
 def test_what_is_no_request_is_refused(
@@ -269,3 +309,15 @@ def test_points_are_bounded(rows: tuple[Prediction, Prediction]) -> None:
     context = [click(str(number), "road +", 1, 1) for number in range(51)]
     with pytest.raises(InputError, match="51 points are more than the limit of 50"):
         parse(message(rows, context), most_points=50)
+
+
+def test_what_is_remembered_of_a_task_is_bounded(rows: tuple[Prediction, Prediction]) -> None:
+    memory = Memory()
+    for number in range(30):
+        many = [click(f"{number} {n}", "road +", 1, 1) for n in range(50)]
+        memory.see(parse(message(rows, many), most_points=50))
+    last = parse(message(rows, [question("w" * 2 * LONGEST_QUESTION)]), most_points=50)
+    memory.see(last)
+    waiting = memory.undelivered(last)
+    assert (len(waiting), waiting[-1].id) == (OPEN_POINTS, "29 49")
+    assert len(memory.asked(last)) == LONGEST_QUESTION

@@ -1,0 +1,78 @@
+"""The served model: what a moved point costs, and pictures that are too large."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.records import Prediction
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.shards import write_shard
+from pipeline.storage.store import open_store
+from pipeline.storage.tables import PredictionTables
+from tests.e2e.serve.conftest import PICTURE, predicted
+from workers.models import plan_model
+from workers.read.engine import ReadEngine
+from workers.serve.job import ServeJob
+from workers.serve.model import ServedModel
+from workers.serve.settings import ServeSettings
+from workers.settings import LimitSettings, PoolSettings
+
+POINT = [(5.0, 5.0, 1)]
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """A store with one labeled picture."""
+
+    store: str
+    model: Path
+    row: Prediction
+    pixels: int
+
+    def serve(self, limits: LimitSettings) -> ServedModel:
+        """Load the model."""
+        planned = plan_model(str(self.model), S3Settings(), "float32")
+        settings = ServeSettings()
+        return ServedModel(
+            ServeJob(self.store, S3Settings(), limits, PoolSettings(), settings, planned)
+        )
+
+
+@pytest.fixture(scope="module")
+def labeled(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Labeled:
+    tiny = repository / "configs" / "models" / "tiny"
+    image = repository / "configs" / "demo" / "images" / PICTURE
+    pixels, rows = predicted(ReadEngine.load(tiny), image)
+    folder = tmp_path_factory.mktemp("store")
+    store = open_store(str(folder), S3Settings())
+    PredictionTables(store).commit([write_shard(store, rows)])
+    return Labeled(str(folder), tiny, rows[0], pixels.shape[0] * pixels.shape[1])
+
+
+def test_a_moved_point_costs_no_answer_of_the_language_model(
+    labeled: Labeled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(*_: Any, **__: Any) -> None:
+        raise AssertionError("the language model was asked")
+
+    monkeypatch.setattr(ReadEngine, "generate", generate)
+    monkeypatch.setattr(ReadEngine, "predict", generate)
+    served = labeled.serve(LimitSettings())
+    row = served.prediction(labeled.row.key)
+    assert row is not None
+    for x in (5.0, 6.0):
+        served.refine(row, range(len(row.points)), [(x, 5.0, 1)])
+    assert served.encoded == 1
+
+
+def test_a_picture_over_the_limit_of_pixels_is_refused(labeled: Labeled) -> None:
+    served = labeled.serve(LimitSettings(image_pixels=labeled.pixels - 1))
+    for _ in range(2):  # and nothing of it is kept
+        with pytest.raises(InputError, match=f"{PICTURE}: .*pixels"):
+            served.refine(labeled.row, (), POINT)
+    with pytest.raises(InputError, match=f"{PICTURE}: .*pixels"):
+        served.ask(labeled.row, "something else", "the white thing")
+    assert served.encoded == 0
