@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from labelstudio.client import Project
 from labelstudio.collecting.annotation import Annotation, AnnotationError, correction_id
 from labelstudio.collecting.brushwork import Brushwork, brushwork
-from labelstudio.collecting.origin import origins
+from labelstudio.collecting.origin import began_at_none, origins
 from labelstudio.collecting.points import corrected_points, places_by_id
 from labelstudio.collecting.verdicts import Judged, decide
 from labelstudio.interface import VERDICTS, verdict
@@ -111,6 +111,7 @@ def _judged(
         changed=left.changed,
         overlaps=bool((left.mask & left.table).any()),
         points_changed=any(point.fate != "kept" for point in points),
+        own=began_at_none(work.annotation.regions, work.candidates),
     )
 
 

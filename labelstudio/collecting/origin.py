@@ -43,6 +43,12 @@ def origins(
     return [max(reversed(rows), key=rank) for rows in by_query.values()]
 
 
+def began_at_none(regions: Sequence[Region], candidates: Sequence[Prediction]) -> bool:
+    """Return whether somebody worked in an annotation of their own, without a predicted region."""
+    ids = {str(region.get("id")) for region in regions}
+    return bool(ids) and not any(_matches(row, ids) for row in candidates)
+
+
 def _matches(row: Prediction, ids: set[str]) -> int:
     """Return how many of the ids are those of a prediction's regions."""
     parts = ["mask", "verdict", *(f"point {place}" for place in range(len(row.points)))]

@@ -8,8 +8,8 @@ What a person changed counts, not what was filled in for them. In this order:
    where the model said so, else ``absent``.
 3. A mask is left: ``accepted`` with mask and points as shown, ``edited`` if either differs,
    ``redrawn`` if the mask shares no pixel with the predicted one, or none was shown.
-4. No mask is left: all of it was erased, so ``absent``; if none was shown, nothing was said, and
-   the query is ``skipped``.
+4. No mask is left: all of it was erased, so ``absent``. If none was shown, or the person began at
+   no prediction and worked on other queries only, nothing was said: the query is ``skipped``.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ class Judged:
     ``shown`` and ``drawn`` say whether there was and is a mask, ``changed`` whether they differ,
     ``overlaps`` whether the mask that is left shares a pixel with the predicted one,
     ``points_changed`` whether a point was moved, added, removed or flipped. ``prefilled`` is the
-    choice that was filled in.
+    choice that was filled in. ``own`` says that the person worked in an annotation of their own,
+    which began at no prediction.
     """
 
     choice: Choice
@@ -35,6 +36,7 @@ class Judged:
     changed: bool
     overlaps: bool
     points_changed: bool
+    own: bool
 
 
 def decide(query: Judged) -> tuple[Verdict, bool]:
@@ -45,7 +47,8 @@ def decide(query: Judged) -> tuple[Verdict, bool]:
         return ("absent" if query.predicted else "accepted"), False
     if query.drawn:
         return _mask_verdict(query), True
-    return ("absent" if query.shown else "skipped"), False
+    erased = query.shown and not query.own
+    return ("absent" if erased else "skipped"), False
 
 
 def _mask_verdict(query: Judged) -> Verdict:

@@ -144,6 +144,15 @@ def test_an_erased_mask_is_absent(prediction: Make) -> None:
         assert (masks.area(found.mask), found.iou, found.boundary_f) == (0, 0, 0)
 
 
+def test_an_annotation_of_ones_own_says_nothing_about_what_it_leaves_out(prediction: Make) -> None:
+    road, sky = prediction(), prediction("sky")
+    found = read([road, sky], [painted(road, box(road, slice(50, 60)))])
+    assert [(row.label, row.verdict, row.present) for row in found] == [
+        ("road", "redrawn", True),
+        ("sky", "skipped", False),
+    ]
+
+
 def test_absent_is_absent_whatever_is_left_of_the_mask(prediction: Make) -> None:
     row = prediction()
     found = one(row, choose(shown(row), "absent"))
