@@ -3,6 +3,7 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import httpx
 import numpy as np
@@ -118,9 +119,13 @@ def test_weights_are_swapped_without_a_failed_request(
     other = other_weights(repository / "configs" / "models" / "tiny", tmp_path / "other")
     versions: list[str] = []
     failures: list[str] = []
+    done = Event()
 
     def load(task: int) -> None:
-        while len(versions) < 300 and not done:
+        """Click without a pause, and once more after the swap."""
+        last = False
+        while not last:
+            last = done.is_set()
             x = 10 + len(versions) % 80
             answer = served.call("POST", "/predict", json=served.message(click(x, 50), id=task))
             if answer.status_code != 200:
@@ -128,13 +133,12 @@ def test_weights_are_swapped_without_a_failed_request(
                 return
             versions.append(answer.json()["results"][0].get("model_version", ""))
 
-    done = False
     with ThreadPoolExecutor(3) as pool:
         loads = [pool.submit(load, task) for task in (1, 2, 3)]
-        swapped = served.call("PUT", "/model", json={"model": str(other)})
-        for _ in range(3):
-            served.call("POST", "/predict", json=served.message(click(50, 50), id=9))
-        done = True
+        try:
+            swapped = served.call("PUT", "/model", json={"model": str(other)})
+        finally:
+            done.set()
         for one in loads:
             one.result()
     assert swapped.status_code == 200, swapped.text
