@@ -19,7 +19,7 @@ import numpy as np
 
 from workers.read.engine import Answer, ReadEngine
 from workers.read.images import decode
-from workers.read.refine import PromptPoints, embed, refine
+from workers.read.repointing import PromptPoints, embed, refine
 
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo"
 TINY = Path(__file__).resolve().parents[1] / "configs" / "models" / "tiny"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import workers.read
 from workers.read import SasPSettings, center_crop_padding, refine, sasp_grid, sasp_points
 
 
@@ -111,6 +112,11 @@ def test_a_huge_image_needs_no_map_of_its_size() -> None:
     points = sasp_points(blob(24), (30_000, 4_000_000), SasPSettings())
     assert len(points.xy) == 30
     assert (points.xy - points.integer).abs().max() < 1
+
+
+def test_no_module_takes_the_name_of_what_the_package_offers(repository: Path) -> None:
+    modules = {path.stem for path in (repository / "workers" / "read").iterdir()}
+    assert not modules & set(workers.read.__all__)
 
 
 def test_no_integer_points_refine_to_none() -> None:

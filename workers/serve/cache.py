@@ -10,7 +10,7 @@ from pipeline.storage.store import Store
 from workers.read.errors import ReadError
 from workers.read.masks import EmbeddedImage
 from workers.read.model import ReadModel
-from workers.read.refine import from_bytes, size_of, to_bytes
+from workers.read.repointing import from_bytes, size_of, to_bytes
 
 FOLDER = "embeddings"
 

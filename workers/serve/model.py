@@ -20,7 +20,7 @@ from workers.models import PlannedModel, plan_model
 from workers.read.errors import ImageError, QueryError
 from workers.read.images import decode
 from workers.read.masks import EmbeddedImage
-from workers.read.refine import PromptPoints, RefinedMask, embed, mask_queries, refine
+from workers.read.repointing import PromptPoints, RefinedMask, embed, mask_queries, refine
 from workers.serve.cache import EmbeddingCache
 from workers.serve.job import ServeJob
 from workers.serve.pointer import Pointer

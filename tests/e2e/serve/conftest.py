@@ -34,7 +34,7 @@ from pipeline.storage.tables import PredictionTables
 from workers.answers import prediction
 from workers.read.engine import Answer, ReadEngine
 from workers.read.images import decode
-from workers.read.refine import embed, refine
+from workers.read.repointing import embed, refine
 from workers.serve.model import prompt_points
 
 READLOOP = Path(sys.executable).with_name("readloop")

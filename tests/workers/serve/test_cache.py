@@ -11,7 +11,7 @@ from pipeline.storage.store import Store, open_store
 from workers.read.engine import ReadEngine
 from workers.read.masks import EmbeddedImage
 from workers.read.model import ReadModel
-from workers.read.refine import embed, size_of
+from workers.read.repointing import embed, size_of
 from workers.serve.cache import EmbeddingCache
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from workers.read.engine import Answer, ReadEngine
 from workers.read.errors import ReadError
-from workers.read.refine import (
+from workers.read.repointing import (
     PromptPoints,
     embed,
     from_bytes,
