@@ -133,6 +133,21 @@ def predicted(engine: ReadEngine, image: Path) -> tuple[NDArray[np.uint8], list[
     return pixels, rows
 
 
+def run_file(folder: Path, model: Path, url: str, project: str) -> Path:
+    """Write the run file of a server with narrow limits; return its path."""
+    run = {
+        "name": "served",
+        "store": str(folder / "store"),
+        "source": {"images": str(folder / "photos"), "queries": [{"label": "a", "text": "a"}]},
+        "model": str(model),
+        "labelstudio": {"url": url, "project": project},
+        "serve": {"port": free_port(), "body_bytes": 400_000, "waiting": 4, "points": 100},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(run), encoding="utf-8")
+    return path
+
+
 @pytest.fixture(scope="package")
 def served(
     label_studio: LabelStudioServer, repository: Path, tmp_path_factory: pytest.TempPathFactory
@@ -159,16 +174,7 @@ def served(
         labels=tuple(QUERIES),
         progress=lambda _: None,
     )
-    run = {
-        "name": "served",
-        "store": str(folder / "store"),
-        "source": {"images": str(picture.parent), "queries": [{"label": "a", "text": "a"}]},
-        "model": str(tiny),
-        "labelstudio": {"url": label_studio.url, "project": title},
-        "serve": {"port": free_port(), "body_bytes": 400_000, "waiting": 4, "points": 100},
-    }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(run), encoding="utf-8")
+    path = run_file(folder, tiny, label_studio.url, title)
     secret = secrets.token_hex(16)
     environment = {
         **os.environ,
