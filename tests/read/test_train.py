@@ -1,11 +1,14 @@
 """One training step: any number of ``[SEG]`` a row, one look at each image."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from workers.read import train
 from workers.read.images import clip_view, sam_view
 from workers.read.model import ReadModel
 from workers.read.prompt import PromptSettings, prompt
@@ -43,6 +46,20 @@ def batch(model: ReadModel, tokenizer: ReadTokenizer) -> TrainingBatch:
         masks=[torch.from_numpy(random.random(SIZES[image]) > 0.5) for image in (0, 1, 1)],
         seg_id=tokenizer.seg_id,
     )
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Rows that share nothing, until it is undone."""
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "common_beginning", lambda _ids, _tokens: 0)
+        yield patch
+
+
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
 
 
 def _row(tokenizer: ReadTokenizer, answer: str) -> tuple[list[int], list[int]]:
@@ -109,6 +126,28 @@ def test_each_image_is_encoded_once(model: ReadModel, batch: TrainingBatch) -> N
         module.register_forward_hook(lambda _module, views, _out: seen.append(len(views[0])))
     training_step_losses(model, batch)
     assert seen == [2, 2]
+
+
+def test_rows_that_share_their_beginning_give_what_separate_rows_give(
+    model: ReadModel, batch: TrainingBatch, apart: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    layer = model.llama.model.layers[0]
+    layer.register_forward_hook(lambda _m, inputs, _out: seen.append(tuple(inputs[0].shape[:2])))
+    alone = training_step_losses(model, batch)
+    alone.loss.backward()
+    wanted = gradients(model)
+    apart.undo()
+    together = training_step_losses(model, batch)
+    together.loss.backward()
+    assert seen[0][0] == len(batch.input_ids)
+    assert seen[1][0] == len(batch.clip_views)
+    assert seen[1][0] * seen[1][1] < seen[0][0] * seen[0][1]
+    torch.testing.assert_close(together.loss, alone.loss, atol=1e-5, rtol=1e-5)
+    found = gradients(model)
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted[name], atol=2e-4, rtol=2e-3, msg=name)
 
 
 def test_gradients_reach_every_part_that_learns(model: ReadModel, batch: TrainingBatch) -> None:

@@ -24,11 +24,12 @@ _DIALOGUE_SCENES, _DIALOGUE_SIDE = 1_000, 128
 
 @dataclass(frozen=True, slots=True)
 class StoredLesson:
-    """A picture of the source and rows about it."""
+    """A picture of the source and rows about it; ``draw`` says how it is varied."""
 
     uri: str
     etag: str
     rows: tuple[Example, ...]
+    draw: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,8 @@ class Lessons:
         count = min(len(rows), self._settings.queries_per_image)
         chosen = random.choice(len(rows), count, replace=False, p=weights / weights.sum())
         first = rows[0]
-        return StoredLesson(first.image, first.etag, tuple(rows[at] for at in sorted(chosen)))
+        shown = tuple(rows[at] for at in sorted(chosen))
+        return StoredLesson(first.image, first.etag, shown, int(random.integers(2**31)))
 
 
 def _by_picture(examples: Sequence[Example]) -> list[list[Example]]:

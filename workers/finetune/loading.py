@@ -11,6 +11,7 @@ from pipeline import masks
 from pipeline.errors import InputError
 from pipeline.records import Example
 from pipeline.storage.store import ObjectReader
+from workers.finetune.augmentation import varied
 from workers.finetune.lessons import Lesson, Lessons, SceneLesson
 from workers.finetune.settings import TrainSettings
 from workers.read.batches import TaughtPicture, TaughtRow, build_batch
@@ -90,7 +91,7 @@ class Loader:
         except ImageError as error:
             raise InputError(f"{lesson.uri}: {error}") from error
         rows = (taught_row(row, image.shape[:2], self.prompt) for row in lesson.rows)
-        return TaughtPicture(image, tuple(rows))
+        return varied(TaughtPicture(image, tuple(rows)), self.settings.augment, lesson.draw)
 
 
 def scene_picture(lesson: SceneLesson, settings: PromptSettings) -> TaughtPicture:

@@ -57,6 +57,19 @@ class LossSettings(Settings):
     dice: Weight = 0.5
 
 
+class AugmentSettings(Settings):
+    """How corrected pictures are varied each time they are shown; nothing by default.
+
+    ``flip`` shows half of them mirrored: not for queries that say left or right. ``crop`` is the
+    smallest share of a side that a random crop keeps. ``light`` is by how much, at most, contrast
+    and brightness change, as a share.
+    """
+
+    flip: bool = False
+    crop: Annotated[float, Field(ge=0.25, le=1)] = 1.0
+    light: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+
+
 class TrainSettings(Settings):
     """How a model is fine-tuned; the defaults are READ's for going on from a released model.
 
@@ -86,6 +99,7 @@ class TrainSettings(Settings):
     )
     lora: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
     loss_side: Annotated[int, Field(ge=16)] | None = None
     rate: Rate = 1e-4
     betas: tuple[Share, Share] = (0.9, 0.95)

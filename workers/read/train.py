@@ -1,7 +1,7 @@
 """One training step: batch to losses (READ, section "Training").
 
-Every image is encoded once, however many rows ask about it; every row may hold any number of
-``[SEG]``, each with its own ground-truth mask.
+Every image is encoded once, however many rows ask about it, and its rows share the states of their
+common beginning; every row may hold any number of ``[SEG]``, each with its own ground-truth mask.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.read.beginnings import common_beginning, shared_hidden
 from workers.read.masks import SegMask, SegToken
 from workers.read.model import ReadModel, image_place
 
@@ -55,9 +56,11 @@ class TrainingBatch:
 class TrainingLosses:
     """Weighted losses () and what they were computed from.
 
-    ``loss`` is ``ce + bce + dice``. ``segments`` are the ``[SEG]`` of all rows in order, each with
-    its similarity map (T,), points and mask logits, so that a recipe can add a loss of its own;
-    ``segment_rows`` names the row of each.
+    ``loss`` is ``ce + bce + dice``. ``segments`` are the ``[SEG]`` that were compared, in order,
+    each with its similarity map (T,), points and mask logits; ``segment_rows`` names the row of
+    each, and ``embedding`` (A, P, g, g) is SAM's of their A images, in order. ``hidden`` (R, L, D)
+    are the states of all rows, and ``seg_states`` the row and the position of the state that
+    predicted each ``[SEG]``. So a recipe can add losses of its own.
     """
 
     loss: Tensor
@@ -66,12 +69,21 @@ class TrainingLosses:
     dice: Tensor
     segments: tuple[SegMask, ...]
     segment_rows: tuple[int, ...]
+    embedding: Tensor
+    hidden: Tensor
+    seg_states: tuple[tuple[int, int], ...]
 
 
 def training_step_losses(
-    model: ReadModel, batch: TrainingBatch, weights: LossWeights | None = None
+    model: ReadModel,
+    batch: TrainingBatch,
+    weights: LossWeights | None = None,
+    compared: Sequence[int] | None = None,
 ) -> TrainingLosses:
     """Run the model on a batch, teacher-forced, and compute its losses.
+
+    ``compared`` names the ``[SEG]`` whose masks are made and compared, of those the batch has in
+    order; None means all.
 
     Raises:
         ValueError: a row has no or several placeholders, or the batch has not one mask a ``[SEG]``.
@@ -80,18 +92,20 @@ def training_step_losses(
     rows = range(len(batch.input_ids))
     places = [image_place(batch.input_ids[row]) for row in rows]
     image_tokens = model.image_tokens(model.clip_features(batch.clip_views))
-    hidden = model.hidden(
-        torch.stack(
-            [
-                model.embed(batch.input_ids[row], image_tokens[batch.image_index[row]])
-                for row in rows
-            ]
-        )
+    embeddings = torch.stack(
+        [model.embed(batch.input_ids[row], image_tokens[batch.image_index[row]]) for row in rows]
     )
+    shared = common_beginning(batch.input_ids, image_tokens.shape[1])
+    hidden = shared_hidden(model, embeddings, batch.image_index, shared)
     ce = weights.ce * _answer_loss(model, hidden, batch.labels, places)
-    tokens, segment_rows = _seg_tokens(model, batch, hidden, places)
+    seg_states = _seg_states(batch, hidden, places)
+    chosen = range(len(seg_states)) if compared is None else compared
+    masks = _masks_of(batch, seg_states, chosen)
+    segment_rows = [seg_states[index][0] for index in chosen]
+    embedding = _embedding(model, batch, segment_rows)
+    tokens = _seg_tokens(batch, hidden, embedding, [seg_states[i] for i in chosen], places)
     segments = model.masks(tokens)
-    bce, dice = mask_losses([segment.logits for segment in segments], batch.masks)
+    bce, dice = mask_losses([segment.logits for segment in segments], masks)
     bce, dice = weights.bce * bce, weights.dice * dice
     return TrainingLosses(
         loss=ce + bce + dice,
@@ -100,20 +114,14 @@ def training_step_losses(
         dice=dice,
         segments=tuple(segments),
         segment_rows=tuple(segment_rows),
+        embedding=embedding,
+        hidden=hidden,
+        seg_states=tuple(seg_states),
     )
 
 
 def mask_losses(logits: Sequence[Tensor], truths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean binary cross-entropy and Dice loss () over pairs of logits and truth, both (H, W).
-
-    Raises:
-        ValueError: the numbers of logits and truths differ.
-    """
-    if len(logits) != len(truths):
-        raise ValueError(
-            f"the rows hold {len(logits)} [SEG] but the batch brings {len(truths)} masks; "
-            "was an answer cut before its [SEG]?"
-        )
+    """Mean binary cross-entropy and Dice loss () over pairs of logits and truth, both (H, W)."""
     if not logits:
         return torch.zeros(()), torch.zeros(())
     pairs = [(one, truth.float()) for one, truth in zip(logits, truths, strict=True)]
@@ -139,31 +147,62 @@ def _answer_loss(model: ReadModel, hidden: Tensor, labels: Tensor, places: Seque
     return functional.cross_entropy(model.logits(torch.cat(states)), torch.cat(targets))
 
 
-def _seg_tokens(
-    model: ReadModel, batch: TrainingBatch, hidden: Tensor, places: Sequence[int]
-) -> tuple[list[SegToken], list[int]]:
-    """Every ``[SEG]`` of the answers, in row order, and its row. Images without any are skipped."""
+def _seg_states(
+    batch: TrainingBatch, hidden: Tensor, places: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Row and position of the state that predicted each ``[SEG]`` of the answers, in row order."""
     answers = (batch.input_ids == batch.seg_id) & (batch.labels != IGNORED)
-    rows, columns = answers.nonzero().T.tolist()
-    images = sorted({batch.image_index[row] for row in rows})
-    if not images:
-        return [], []
-    embeddings = dict(zip(images, model.sam_embedding(batch.sam_views[images]), strict=True))
+    found = []
+    for row, column in answers.nonzero().tolist():
+        position = _expanded(torch.tensor(column), places[row], hidden, batch.input_ids)
+        found.append((row, int(position) - 1))
+    return found
+
+
+def _masks_of(
+    batch: TrainingBatch, seg_states: Sequence[tuple[int, int]], chosen: Sequence[int]
+) -> list[Tensor]:
+    if len(seg_states) != len(batch.masks):
+        raise ValueError(
+            f"the rows hold {len(seg_states)} [SEG] but the batch brings {len(batch.masks)} masks; "
+            "was an answer cut before its [SEG]?"
+        )
+    return [batch.masks[index] for index in chosen]
+
+
+def _embedding(model: ReadModel, batch: TrainingBatch, segment_rows: Sequence[int]) -> Tensor:
+    """SAM's embedding (A, P, g, g) of the images with a mask to compare, and of no other."""
+    images = _images_of(batch, segment_rows)
+    return model.sam_embedding(batch.sam_views[images]) if images else batch.sam_views.new_zeros(0)
+
+
+def _images_of(batch: TrainingBatch, rows: Sequence[int]) -> list[int]:
+    return sorted({batch.image_index[row] for row in rows})
+
+
+def _seg_tokens(
+    batch: TrainingBatch,
+    hidden: Tensor,
+    embedding: Tensor,
+    seg_states: Sequence[tuple[int, int]],
+    places: Sequence[int],
+) -> list[SegToken]:
+    images = _images_of(batch, [row for row, _ in seg_states])
+    embeddings = dict(zip(images, embedding, strict=True))
     count = hidden.shape[1] - batch.input_ids.shape[1] + 1
     tokens = []
-    for row, column in zip(rows, columns, strict=True):
+    for row, position in seg_states:
         image, place = batch.image_index[row], places[row]
-        position = int(_expanded(torch.tensor(column), place, hidden, batch.input_ids))
         tokens.append(
             SegToken(
-                state=hidden[row, position - 1],
+                state=hidden[row, position],
                 image_states=hidden[row, place : place + count],
                 embedding=embeddings[image],
                 image_hw=batch.image_hw[image],
                 resized_hw=batch.resized_hw[image],
             )
         )
-    return tokens, rows
+    return tokens
 
 
 def _expanded(columns: Tensor, place: int, hidden: Tensor, ids: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.read.config import ReadConfig
+from workers.read.model import ReadModel, image_place
 from workers.read.train import IGNORED, TrainingBatch, TrainingLosses, training_step_losses
-from workers.tiny.packed import PackedReadModel
 from workers.tiny.recipe import Recipe
 
 SUBPIXELS = 4  # foreground is asked for at so many places a side of SAM's image cells
@@ -61,23 +61,22 @@ class TinyLosses:
 
 
 def tiny_losses(
-    model: PackedReadModel,
+    model: ReadModel,
     heads: AuxiliaryHeads,
     batch: TrainingBatch,
     targets: SceneTargets,
     recipe: Recipe,
 ) -> TinyLosses:
     """Run one training step's forward pass and return all losses."""
-    place = int((batch.input_ids[0] < 0).int().argmax())
-    count = model.config.clip.side**2
-    with model.sharing(batch.image_index, place + count + 1) as states:
-        losses = training_step_losses(model, batch, recipe.losses)
-    weights = recipe.auxiliary
-    hidden, embedding = states.hidden, states.embedding
+    place, count = image_place(batch.input_ids[0]), model.config.clip.side**2
+    compared = compared_masks(batch, recipe.masks_per_scene)
+    losses = training_step_losses(model, batch, recipe.losses, compared)
+    weights, hidden = recipe.auxiliary, losses.hidden
     first_rows = [list(batch.image_index).index(image) for image in range(len(batch.clip_views))]
     asked = sorted({batch.image_index[row] for row in losses.segment_rows})
+    maps = similarity_maps(losses, place, count)
     extra = {
-        "similarity": weights.similarity * similarity_loss(losses, targets.coverage),
+        "similarity": weights.similarity * similarity_loss(maps, targets.coverage),
         "presence": weights.presence * _presence_loss(model, hidden, batch, count),
         "tokens": weights.tokens
         * class_loss(
@@ -91,21 +90,42 @@ def tiny_losses(
             targets.extra_classes,
             targets.colors,
         ),
-        "outlines": weights.outlines * _outline_loss(heads, embedding, targets, asked),
-        "quality": weights.quality * quality_loss(losses, batch.masks),
+        "outlines": weights.outlines * _outline_loss(heads, losses.embedding, targets, asked),
+        "quality": weights.quality
+        * quality_loss(losses, [batch.masks[index] for index in compared]),
     }
     total = losses.loss + torch.stack(list(extra.values())).sum()
     parts = {"ce": losses.ce, "bce": losses.bce, "dice": losses.dice, **extra}
     return TinyLosses(total, {name: float(value.detach()) for name, value in parts.items()})
 
 
-def similarity_loss(losses: TrainingLosses, coverage: Tensor) -> Tensor:
-    """Distance () of the similarity maps from the coverage (M, T) of their objects.
+def compared_masks(batch: TrainingBatch, most: int | None) -> list[int]:
+    """Return which of a batch's masks are compared: the first ``most`` of each picture.
+
+    The decoder takes half of a step, and learns to outline from far fewer queries than the language
+    model needs to tell them apart.
+    """
+    answers = (batch.input_ids == batch.seg_id) & (batch.labels != IGNORED)
+    images = [batch.image_index[row] for row in answers.nonzero()[:, 0].tolist()]
+    if most is None:
+        return list(range(len(images)))
+    return [index for index, image in enumerate(images) if images[:index].count(image) < most]
+
+
+def similarity_maps(losses: TrainingLosses, place: int, count: int) -> Tensor:
+    """Similarity (M, T), in float32, of every ``[SEG]`` to its image tokens from ``place`` on."""
+    rows = [row for row, _ in losses.seg_states]
+    positions = [position for _, position in losses.seg_states]
+    states = losses.hidden.float()
+    return (states[rows, place : place + count] * states[rows, positions][:, None]).sum(dim=-1)
+
+
+def similarity_loss(maps: Tensor, coverage: Tensor) -> Tensor:
+    """Distance () of the similarity maps (M, T) from the coverage (M, T) of their objects.
 
     Cross-entropy sets objects apart from all else; the squared error of the min-max map, which is
     what SasP thresholds, puts the best cells where the object covers most.
     """
-    maps = torch.stack([segment.similarity for segment in losses.segments])
     peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
     wanted = coverage / peak
     entropy = functional.binary_cross_entropy_with_logits(
@@ -139,9 +159,7 @@ def quality_loss(losses: TrainingLosses, truths: Sequence[Tensor]) -> Tensor:
     return torch.stack(errors).mean()
 
 
-def _presence_loss(
-    model: PackedReadModel, hidden: Tensor, batch: TrainingBatch, count: int
-) -> Tensor:
+def _presence_loss(model: ReadModel, hidden: Tensor, batch: TrainingBatch, count: int) -> Tensor:
     """Cross-entropy () of the first token of every answer."""
     first = (batch.labels != IGNORED).int().argmax(dim=1)
     rows = torch.arange(len(first), device=first.device)

@@ -111,10 +111,12 @@ class Recipe:
 
     ``scene_side`` is the longer side, in pixels, of the pictures trained on (the SAM view's: more
     would be scaled away). Masks are compared at ``loss_side``, twice SAM's own resolution: at full
-    size that took a fifth of a step. A step also shows ``extra_scenes`` to the CLIP tower alone,
-    drawn with a longer side of ``extra_side``: the tower needs many pictures to learn shapes and
-    costs little, the rest of the model the other way round. The learning rate rises over
-    ``warmup`` steps, then falls along a cosine of the minutes to ``last_rate`` times its peak.
+    size that took a fifth of a step. ``masks_per_scene`` bounds how many of a picture's masks are
+    compared; all its queries have a similarity map to learn from. A step also shows
+    ``extra_scenes`` to the CLIP tower alone, drawn with a longer side of ``extra_side``: the tower
+    needs many pictures to learn shapes and costs little, the rest of the model the other way round.
+    The learning rate rises over ``warmup`` steps, then falls along a cosine of the minutes to
+    ``last_rate`` times its peak.
     """
 
     layout: Literal["tiny", "fine"] = "tiny"
@@ -127,6 +129,7 @@ class Recipe:
     extra_side: int = 168
     loss_side: int = 128
     difficulty: Difficulty = EASY
+    masks_per_scene: int | None = None
     rate: float = 1e-3
     last_rate: float = 0.02
     warmup: int = 60

@@ -9,8 +9,8 @@ import torch
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
+from workers.read.model import ReadModel
 from workers.tiny.objective import AuxiliaryHeads
-from workers.tiny.packed import PackedReadModel
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class TrainingState:
     ``kind`` is the recipe's: another one cannot go on from here.
     """
 
-    model: PackedReadModel
+    model: ReadModel
     heads: AuxiliaryHeads
     average: AveragedModel
     optimizer: AdamW

@@ -23,7 +23,6 @@ from workers.scenes import DIFFICULTIES, EASY, HARD
 from workers.tiny.data import Step, on_device, training_steps
 from workers.tiny.export import export
 from workers.tiny.objective import AuxiliaryHeads, TinyLosses, tiny_losses
-from workers.tiny.packed import PackedReadModel
 from workers.tiny.recipe import PRESETS, Recipe
 from workers.tiny.state import LossCurve, TrainingState
 from workers.tiny.vocabulary import train_tokenizer
@@ -84,7 +83,7 @@ def fresh_state(recipe: Recipe, vocabulary: int, device: str = "cpu") -> Trainin
     """Return a model with random weights, the same for the same seed, and its optimizer."""
     torch.manual_seed(recipe.seed)
     settings = ReadSettings(sasp=recipe.sasp, max_new_tokens=_ANSWER_TOKENS)
-    model = PackedReadModel(recipe.config(vocabulary), settings).train().to(device)
+    model = ReadModel(recipe.config(vocabulary), settings).train().to(device)
     classes = 1 + len(recipe.difficulty.colors) + len(recipe.difficulty.shapes)
     heads = AuxiliaryHeads(model.config, classes).to(device)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))

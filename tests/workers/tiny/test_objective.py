@@ -5,21 +5,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from workers.read.train import training_step_losses
 from workers.tiny.data import Step
-from workers.tiny.objective import class_loss, quality_loss, similarity_loss, tiny_losses
+from workers.tiny.objective import (
+    class_loss,
+    compared_masks,
+    quality_loss,
+    similarity_loss,
+    similarity_maps,
+    tiny_losses,
+)
 from workers.tiny.recipe import Recipe
 from workers.tiny.state import TrainingState
 
 
-def maps(similarity: torch.Tensor) -> SimpleNamespace:
-    return SimpleNamespace(segments=[SimpleNamespace(similarity=one) for one in similarity])
-
-
 def test_a_map_like_the_coverage_costs_less_than_any_other() -> None:
     coverage = torch.tensor([[0.0, 0.0, 0.5, 1.0]])
-    right = similarity_loss(maps(torch.tensor([[-60.0, -60.0, 0.0, 60.0]])), coverage)
-    flat = similarity_loss(maps(torch.zeros(1, 4)), coverage)
-    wrong = similarity_loss(maps(torch.tensor([[60.0, 0.0, -60.0, -60.0]])), coverage)
+    right = similarity_loss(torch.tensor([[-60.0, -60.0, 0.0, 60.0]]), coverage)
+    flat = similarity_loss(torch.zeros(1, 4), coverage)
+    wrong = similarity_loss(torch.tensor([[60.0, 0.0, -60.0, -60.0]]), coverage)
     assert right < flat < wrong
 
 
@@ -35,6 +39,22 @@ def test_quality_is_the_distance_to_the_true_iou() -> None:
     segment = SimpleNamespace(logits=logits, iou=torch.tensor(0.75))
     losses = SimpleNamespace(segments=[segment])
     assert float(quality_loss(losses, [truth])) == pytest.approx((0.75 - 0.5) ** 2)
+
+
+def test_the_maps_are_those_that_points_come_from(state: TrainingState, step: Step) -> None:
+    place = int((step.batch.input_ids[0] < 0).int().argmax())
+    losses = training_step_losses(state.model, step.batch)
+    maps = similarity_maps(losses, place, state.model.config.clip.side**2)
+    wanted = torch.stack([segment.similarity for segment in losses.segments])
+    torch.testing.assert_close(maps, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_so_many_masks_of_each_picture_are_compared(state: TrainingState, step: Step) -> None:
+    one = compared_masks(step.batch, 1)
+    losses = training_step_losses(state.model, step.batch, compared=one)
+    assert [step.batch.image_index[row] for row in losses.segment_rows] == [0, 1]
+    assert len(losses.seg_states) == len(step.batch.masks) > 2
+    assert compared_masks(step.batch, None) == list(range(len(step.batch.masks)))
 
 
 def test_every_part_of_the_model_gets_a_gradient(
