@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/camvid_loop.py``: the whole loop on photographs with known masks."""
