@@ -10,6 +10,7 @@ from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import ConfigError
 from pipeline.exchange.settings import ExclusiveGroups
 from pipeline.learning.settings import DataSettings, GateSettings
+from pipeline.refreshing.settings import RefreshSettings
 from pipeline.review.settings import ReviewSettings
 from pipeline.settings import Settings
 from pipeline.sources.settings import SourceSettings
@@ -49,6 +50,7 @@ class RunFile(Settings):
     limits: LimitSettings = LimitSettings()
     labelstudio: LabelStudioSettings | None = None
     finetune: FinetuneSettings = FinetuneSettings()
+    refresh: RefreshSettings = RefreshSettings()
     exclusive: ExclusiveGroups = ()
     review: ReviewSettings = ReviewSettings()
     serve: ServeSettings = ServeSettings()

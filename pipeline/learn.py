@@ -1,11 +1,12 @@
 """From corrections to a better model, only if it is better. The recipe.
 
 Every step leaves its result on the store, and a step whose result is there is not done again:
-killed anywhere and started again, a refresh goes on where it stopped.
+killed anywhere and started again, it goes on where it stopped.
 """
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from pydantic import TypeAdapter
@@ -28,21 +29,32 @@ _MARKER = "job.json"
 _TOLD = 10  # times that a training tells its loss, about
 
 
-class Refresh:
-    """One refresh of a store's model.
+def _nothing_forbids() -> None:
+    """Let every promotion be."""
+
+
+class Learning:
+    """One way of a store's model from corrections to a decision.
 
     ``fresh`` freezes a new training set even if an earlier one's training is not done, and trains
-    even if the current version has learned all of it; ``stop`` ends the refresh between two
-    batches.
+    even if the current version has learned all of it; ``stop`` ends it between two batches.
+    ``check`` is called before a version is promoted; what it raises keeps it from that.
     """
 
     def __init__(
-        self, run: RunFile, *, fresh: bool, stop: threading.Event, progress: Progress
+        self,
+        run: RunFile,
+        *,
+        fresh: bool,
+        stop: threading.Event,
+        progress: Progress,
+        check: Callable[[], None] = _nothing_forbids,
     ) -> None:
         self._run = run
         self._fresh = fresh
         self._stop = stop
         self._progress = progress
+        self._check = check
         self._store = open_store(run.store, run.s3)
         self._registry = Registry(self._store)
         self._sets = TrainingSets(self._store)
@@ -69,6 +81,7 @@ class Refresh:
         decision = self._judge(snapshot, result, incumbent)
         record_candidate(self._run, self._registry, result, decision)
         if decision.promoted:
+            self._check()
             self._registry.move(decision.candidate, "promote", incumbent)
         self._sets.settle(snapshot, _name(job), decision.to_json())
         return decision

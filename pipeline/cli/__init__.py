@@ -21,6 +21,7 @@ from pipeline.cli.finetune import finetune
 from pipeline.cli.import_ import import_
 from pipeline.cli.models import models
 from pipeline.cli.phrase import phrase
+from pipeline.cli.refresh import refresh
 from pipeline.cli.retract import retract
 from pipeline.cli.serve import serve
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
@@ -167,6 +168,7 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(serve)
 app.command()(finetune)
+app.command()(refresh)
 
 
 @app.command()

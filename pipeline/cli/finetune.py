@@ -34,14 +34,14 @@ def finetune(
     decides; guards: name, candidate, incumbent, margin, ok; promoted; reasons; seconds.
     """
     from pipeline.config import load_run_file  # noqa: PLC0415
-    from pipeline.learn import Refresh  # noqa: PLC0415
+    from pipeline.learn import Learning  # noqa: PLC0415
     from pipeline.progress import Progress  # noqa: PLC0415
 
     with chatter_on_stderr(), stop_on_signals() as stop:
         progress = Progress()
         try:
             run = load_run_file(run_file)
-            decision = Refresh(run, fresh=fresh, stop=stop, progress=progress).learn()
+            decision = Learning(run, fresh=fresh, stop=stop, progress=progress).learn()
         finally:
             progress.end()
     typer.echo(

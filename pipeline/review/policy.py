@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from pipeline import masks
 from pipeline.records import Correction
-
-_NEVER = ("skipped", "deleted")
+from pipeline.storage.corrections import TEACHES_NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _by_unit(rows: Iterable[Correction]) -> list[list[Correction]]:
     etags: dict[str, Correction] = {}
     units: dict[_Unit, dict[str, Correction]] = {}
     for row in rows:
-        if row.verdict in _NEVER:
+        if row.verdict in TEACHES_NOTHING:
             continue
         if row.image_id not in etags or _is_later(row, etags[row.image_id]):
             etags[row.image_id] = row

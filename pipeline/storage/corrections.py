@@ -22,6 +22,9 @@ from pipeline.storage.schemas import (
 )
 from pipeline.storage.store import Store
 
+TEACHES_NOTHING = ("skipped", "deleted")
+"""Verdicts of corrections that no training learns from."""
+
 _UNIT = ["image_id", "label", "query"]
 
 
@@ -113,6 +116,35 @@ class CorrectionTable:
                 deleted = row.pop("verdict") == "deleted"
                 if newest[row["id"]] == row["updated_at"]:
                     yield Revision(**row, deleted=deleted)
+
+    def news(self, version: int | None) -> int:
+        """Return how many corrections that can teach are new, or revised, since a version.
+
+        Args:
+            version: of the table; None counts all.
+
+        Raises:
+            StorageError: the store failed, or does not keep that version any more.
+        """
+        before = {} if version is None else self._newest(version)
+        fresh: set[str] = set()
+        newest = self._newest()
+        for _, table in self._table.snapshot().scan(["id", "updated_at", "verdict"]):
+            for row in table.to_pylist():
+                latest = newest[row["id"]] == row["updated_at"] != before.get(row["id"])
+                if latest and row["verdict"] not in TEACHES_NOTHING:
+                    fresh.add(row["id"])
+        return len(fresh)
+
+    def units(self) -> set[tuple[str, str, str]]:
+        """Return image id, label and query of what has a correction that was not deleted."""
+        newest = self._newest()
+        found: set[tuple[str, str, str]] = set()
+        for _, table in self._table.snapshot().scan(["id", "updated_at", "verdict", *_UNIT]):
+            for row in table.to_pylist():
+                if newest[row["id"]] == row["updated_at"] and row["verdict"] != "deleted":
+                    found.add((row["image_id"], row["label"], row["query"]))
+        return found
 
     def shared(self) -> Iterator[Correction]:
         """Yield the latest revisions about queries that several annotators worked on."""

@@ -62,6 +62,26 @@ def read_by_image(predictions: Snapshot, wanted: pa.Array) -> Iterator[list[Pred
             yield ordered[start:end]
 
 
+def latest_keys(predictions: Snapshot, images: pa.Array) -> pa.Array:
+    """Return the key of the latest prediction of each label and query of images, in their order.
+
+    Args:
+        predictions: the table.
+        images: ids of the wanted images, each once.
+    """
+    unit = ["image_id", "label", "query"]
+    parts = [
+        table.filter(pc.is_in(table["image_id"], value_set=images))
+        for _, table in predictions.scan(["key", *unit, "committed_at"])
+    ]
+    if not parts:
+        return pa.array([], type=pa.string())
+    rows = pa.concat_tables(parts).sort_by("committed_at")
+    latest = rows.group_by(unit, use_threads=False).aggregate([("key", "last")])
+    place = pc.index_in(latest["image_id"], value_set=images)
+    return latest.append_column("place", place).sort_by("place")["key_last"].combine_chunks()
+
+
 def latest_by_image(corrections: Snapshot, images: Collection[str]) -> Iterator[list[Correction]]:
     """Yield the latest revisions of the corrections of images, those of one image together.
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.records import Failure, Prediction
 from pipeline.storage import shards as shard_files
 from pipeline.storage.delta import FencedTable
-from pipeline.storage.reading import read_by_image
+from pipeline.storage.reading import latest_keys, read_by_image
 from pipeline.storage.schemas import (
     COMMITTED_AT,
     FAILURES_SCHEMA,
@@ -98,6 +98,15 @@ class PredictionTables:
         images.
         """
         return read_by_image(self._predictions.snapshot(), _distinct(keys))
+
+    def latest(self, images: Iterable[str]) -> Iterator[list[Prediction]]:
+        """Yield the latest prediction of each label and query of images, those of one together.
+
+        Images come in the order given; those without a prediction are left out. Memory holds
+        the names of both and a few hundred images.
+        """
+        snapshot = self._predictions.snapshot()
+        return read_by_image(snapshot, latest_keys(snapshot, _distinct(images)))
 
     def sizes(self, images: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
         """Return height and width in pixels of images that have predictions, by id and etag."""

@@ -192,6 +192,19 @@ class TrainingSets:
         outcome: dict[str, Any] = json.loads(data)
         return outcome
 
+    def decided(self) -> Manifest | None:
+        """Return the newest manifest of which a job has come to a decision, None without one."""
+        paths = (info.uri.split("/") for info in self._store.list(FOLDER))
+        numbers = [int(parts[-2]) for parts in paths if parts[-1].startswith("outcome-")]
+        return self._manifest(max(numbers)) if numbers else None
+
+    def outcomes(self, manifest: Manifest) -> list[dict[str, Any]]:
+        """Return what became of all jobs on a training set that are decided."""
+        found = self._store.list(f"{FOLDER}/{manifest.number:06d}")
+        names = [info.uri.rpartition("/")[2] for info in found]
+        jobs = [name for name in names if name.startswith("outcome-")]
+        return [json.loads(self._store.get(_path(manifest.number, name))) for name in jobs]
+
     def settle(self, manifest: Manifest, job: str, outcome: Mapping[str, Any]) -> None:
         """Write down what became of a job on a training set."""
         data = json.dumps(outcome, indent=2).encode()

@@ -5,47 +5,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import ray
 import yaml
 
-from pipeline import masks
 from pipeline.config import RunFile, load_run_file
-from pipeline.learn import Refresh
+from pipeline.learn import Learning
 from pipeline.learning.gate import Decision
 from pipeline.progress import Progress
-from pipeline.records import Correction
 from pipeline.registry.registry import Registry
 from pipeline.registry.resolve import model_source
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store
 from pipeline.storage.training_sets import TrainingSets
-from tests.workers.finetune.conftest import corrections
+from tests.e2e.learnable import BETTER, TRAIN, whole_pictures, write_learnable
 from workers.finetune.loop import read_result, train
 from workers.finetune.parallel import World
 from workers.finetune.records import FinetuneJob
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Readloop
-
-TRAIN = {
-    "steps": 2,
-    "images_per_step": 2,
-    "images_at_once": 2,
-    "queries_per_image": 2,
-    "loss_side": 48,
-    "checkpoint_every": 1,
-    "warmup": 0,
-    "rate": 1e-7,
-    "threads": 1,
-    "scenes_share": 0,
-    "dialogue_share": 0,
-}
-FREE = {"replay_iou": 1, "replay_denied": 1, "dialogue_loss": 9, "presence": 1, "accepted": 1}
 
 
 @pytest.fixture
@@ -56,32 +38,8 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def run_file(store: Store, tmp_path: Path, repository: Path) -> Path:
     """Eight small pictures of which people say that the whole of each is what was asked for."""
-    rows = [_everything(row) for row in corrections(tmp_path / "photos", 8, store.s3)]
-    CorrectionTable(store).append(rows)
-    return _write(tmp_path, store, repository / "configs" / "models" / "tiny", TRAIN)
-
-
-def _everything(row: Correction) -> Correction:
-    whole = masks.encode(np.ones((row.height, row.width), bool))
-    return replace(row, present=True, verdict="edited", mask=whole)
-
-
-def _write(folder: Path, store: Store, base: Path, train: dict[str, Any]) -> Path:
-    content = {
-        "name": "test",
-        "store": store.uri,
-        "source": {"images": str(folder / "photos")},
-        "model": "registry",
-        "finetune": {
-            "base": str(base),
-            "data": {"holdout": 0.6, "replay": {"scenes": {"count": 2, "judged": 1}}},
-            "train": train,
-            "gate": {"groups": 2, "margins": {**FREE, "ciou": 1}},
-        },
-    }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    CorrectionTable(store).append(whole_pictures(tmp_path / "photos", 8, store))
+    return write_learnable(tmp_path, store, repository / "configs" / "models" / "tiny", TRAIN)
 
 
 @pytest.fixture
@@ -92,7 +50,7 @@ def connected(ray_nodes: str) -> Iterator[None]:
 
 
 def refresh(run: RunFile) -> Decision:
-    return Refresh(run, fresh=False, stop=Event(), progress=Progress()).learn()
+    return Learning(run, fresh=False, stop=Event(), progress=Progress()).learn()
 
 
 @pytest.mark.usefixtures("connected")
@@ -114,12 +72,7 @@ def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
     assert replace(again, seconds=0) == replace(refused, seconds=0)
     assert len(registry.lineages()) == 2
 
-    better = _write(
-        tmp_path,
-        store,
-        repository / "configs" / "models" / "tiny",
-        {**TRAIN, "steps": 12, "rate": 3e-3},
-    )
+    better = write_learnable(tmp_path, store, repository / "configs" / "models" / "tiny", BETTER)
     promoted = refresh(load_run_file(better))
     assert promoted.promoted, promoted.reasons
     assert promoted.gain_ci[0] > 0

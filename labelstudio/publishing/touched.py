@@ -1,0 +1,53 @@
+"""Which images of a run have a task that nobody has worked on yet."""
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+
+from labelstudio.client import LabelStudioClient
+from labelstudio.projects import run_projects
+from labelstudio.publishing.ledger import Ledger
+from labelstudio.publishing.payload import task_key
+from labelstudio.publishing.reconcile import Keyed, blocks
+from labelstudio.publishing.replacing import untouched
+from labelstudio.settings import LabelStudioSettings
+from pipeline.storage.store import Store
+
+
+class UntouchedImages:
+    """The tasks of a run by their images. Memory holds the ledger.
+
+    Raises:
+        LabelStudioError: the server is down, or refuses.
+        StorageError: the store failed.
+    """
+
+    def __init__(
+        self, client: LabelStudioClient, settings: LabelStudioSettings, store: Store, run: str
+    ) -> None:
+        self._client = client
+        self._ledger = Ledger(store, run_projects(client, settings))
+        self._run = run
+
+    def among(self, images: Iterable[str]) -> set[str]:
+        """Return those images of which a task has no annotation, no skip and no draft."""
+        image_of = {}
+        tasks: list[Keyed] = []
+        for image in images:
+            for keyed in self._tasks(image):
+                image_of[keyed[0]] = image
+                tasks.append(keyed)
+        found: set[str] = set()
+        for project, block in blocks(self._client, tasks):
+            keys = {entry.task: key for key, entry in block}
+            rows = untouched(self._client, project, keys)
+            found.update(image_of[keys[number]] for number in rows)
+        return found
+
+    def _tasks(self, image: str) -> Iterator[Keyed]:
+        for number in count():
+            key = task_key(self._run, image, number)
+            entry = self._ledger.entry(key)
+            if entry is None:
+                return
+            if entry.task:
+                yield key, entry
