@@ -20,7 +20,7 @@ from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store
 from pipeline.storage.tables import PredictionTables
-from tests.e2e.clocks import FastClock
+from tests.clocks import FastClock
 from tests.e2e.learnable import BETTER, whole_pictures, write_learnable
 
 QUERY = {"label": "all", "text": "everything"}

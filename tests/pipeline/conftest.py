@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from pipeline.sources.settings import SourceSettings
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from tests.conftest import S3Server
 
 
 @pytest.fixture
@@ -38,6 +42,18 @@ def tasks_of() -> Callable[..., list[ImageTasks]]:
 def store(tmp_path: Path) -> Store:
     """An empty store on the disk."""
     return open_store(str(tmp_path / "store"), S3Settings())
+
+
+@pytest.fixture(params=["disk", "s3"])
+def any_store(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
+    """An empty store, on the disk and in S3."""
+    if request.param == "disk":
+        return open_store(str(tmp_path / "with blank" / "store"), S3Settings())
+    server: S3Server = request.getfixturevalue("s3")
+    bucket = server.make_bucket(tmp_path_factory.mktemp("bucket").name.replace("_", "-"))
+    return open_store(f"{bucket}/runs", S3Settings(endpoint=server.endpoint))
 
 
 def key_of(image: int, query: str) -> str:
