@@ -1,7 +1,9 @@
 """Bulk pre-annotation, from a run file to a table and a Label Studio project. The recipe.
 
 Every step can be killed and the whole run started again: work is identified by its keys, rows
-count once they are committed, and what a killed run left behind is adopted.
+count once they are committed, and what a killed run left behind is adopted. Where the model is
+``registry``, replicas move on to what becomes current meanwhile; the plan takes down which keys
+these answers have.
 """
 
 import threading
@@ -21,13 +23,18 @@ from pipeline.errors import ConfigError, InputError, StoppedError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.records import Failure, ImageTasks
+from pipeline.registry.current import CurrentVersion
+from pipeline.registry.resolve import REGISTRY
 from pipeline.review.session import ReviewSession
 from pipeline.sources.tasks import image_tasks
+from pipeline.storage.shards import Shard
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
 from pipeline.summary import Stages, Summary, summarize
+from pipeline.swaps import Swaps
 from pipeline.versions import chosen_model
 from workers.actor import LabelJob
+from workers.follow import Following, Preparer
 from workers.pool import predict_all
 
 Ask = Callable[[str, str], Iterator[ImageTasks]]
@@ -68,6 +75,7 @@ class LabelRun:
         self.model = chosen_model(run, self.store, version)
         self._version = version
         self.plan = Plan(stop)
+        self.swaps = Swaps(progress.say)
 
     def label(self) -> Summary:
         """Predict what is open, commit it, publish all, and say how the run stands."""
@@ -81,6 +89,7 @@ class LabelRun:
         if self.stop.is_set():
             self.tables.adopt_orphans()
             raise StoppedError("stopped; what was labeled is committed, run again to go on")
+        self.swaps.sum_up(self.model.version, self.plan)
         settings = self.run.labelstudio
         published = self._publish(settings) if settings else None
         return summarize(
@@ -139,7 +148,7 @@ class LabelRun:
                 s3=self.run.s3,
                 labels=tuple(self.plan.labels),
                 progress=self._advance,
-                showing=Showing(review.judge.score, review.judge.arm, review.judge.name),
+                showing=Showing(review.score, review.arm, review.name),
             )
 
     def _predict(self) -> int:
@@ -150,7 +159,7 @@ class LabelRun:
         groups = predict_all(self._open_work(), self._job(), self.run.pool, self.stop)
         for shards in self.stages.timed_waits("label", groups):
             with self.stages.timed("commit"):
-                self.tables.commit(shards)
+                self._commit(shards)
             images += sum(shard.images for shard in shards)
             self.progress.expect(self.plan.open)
             self.progress.advance(
@@ -159,9 +168,26 @@ class LabelRun:
         self.progress.end()
         return images
 
+    def _commit(self, shards: list[Shard]) -> None:
+        for shard in shards:
+            self.plan.move(shard.moved, self.tables.is_done)
+            self.swaps.note(shard.change)
+        self.tables.commit(shards)
+
     def _open_work(self) -> Iterator[ImageTasks]:
         asked = self._ask(self.model.version, self.model.settings_json)
-        return self.plan.open_work(asked, self.tables.is_done)
+        return self.plan.open_work(asked, self.tables.is_done, whole=self._following() is not None)
+
+    def _following(self) -> Following | None:
+        """Return how replicas follow the registry; None where the run names one model."""
+        run, pool = self.run, self.run.pool
+        if run.model != REGISTRY or not pool.follow_seconds:
+            return None
+        return Following(
+            look=CurrentVersion(self.store.uri, run.s3),
+            prepare=Preparer(self.store.uri, run.s3, pool),
+            seconds=pool.follow_seconds,
+        )
 
     def _job(self) -> LabelJob:
         run = self.run
@@ -172,6 +198,7 @@ class LabelRun:
             model_version=self.model.version,
             settings_json=self.model.settings_json,
             load_engine=self.model.loader(run.s3, run.pool),
+            follow=self._following(),
         )
 
     def _advance(self, tasks: int) -> None:

@@ -66,10 +66,42 @@ class LabelTask:
 
 @dataclass(frozen=True, slots=True)
 class ImageTasks:
-    """One image with all of its open queries; never empty."""
+    """One image with all of its open queries; never empty.
+
+    ``done`` are its other queries, where a replica may have moved on to a newer model: it then
+    answers all of them, so that an image has the answers of one version.
+    """
 
     image: ImageRef
     tasks: tuple[LabelTask, ...]
+    done: tuple[LabelTask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentModel:
+    """What a store's registry says is current: entry ``number`` of its chain, from 1.
+
+    ``version`` is its ``model_version`` and ``source`` the path or address of its weights.
+    """
+
+    number: int
+    version: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """A replica went from version ``before`` to ``after``, or could not: ``reason`` says why.
+
+    ``before`` is empty where nothing was loaded yet. ``pause`` is in seconds: how long the replica
+    answered nothing because of it. ``load`` is how long loading took, in seconds.
+    """
+
+    before: str
+    after: str
+    pause: float
+    load: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,32 +2,31 @@
 
 What goes wrong with one image or query becomes a :class:`~pipeline.records.Failure`. A broken
 device, or anything nobody thought of, ends the process, so that Ray starts a fresh one; an image
-that does so again is recorded as failed (see :mod:`workers.attempts`).
+that does so again is recorded as failed (see :mod:`workers.attempts`). Between two batches a
+replica may move on to the model that is current by then (see :mod:`workers.replica_engine`).
 """
 
-import os
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pipeline.errors import ModelUnusableError, ReadloopError
-from pipeline.records import ImageTasks
+from pipeline.errors import ReadloopError
+from pipeline.records import ImageRef, ImageTasks, LabelTask, Query, task_key
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.shards import Shard, write_shard
 from pipeline.storage.store import ObjectReader, open_store
-from workers.attempts import ALLOWED, LOADING, Attempt, Attempts
+from workers.attempts import ALLOWED, Attempts
+from workers.follow import Following
+from workers.guard import EndsProcess, begin
+from workers.replica_engine import ReplicaEngine
 from workers.rows import report_to_table, tasks_from_table
 from workers.settings import LimitSettings
 from workers.steps import Engine, Fetched, Row, Trouble, failure, fetch, label_image
 
 FETCH_THREADS = 16
-BROKEN_EXIT_CODE = 70
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class LabelJob:
     """What every replica of a run is told; it is pickled.
 
     ``model_version`` and ``settings_json`` are those that the keys of the tasks were made with:
-    a replica whose engine has others must not run.
+    a replica whose engine has others must not run, unless it was told to ``follow`` the current
+    version. Then rows get keys of the version that makes them.
     """
 
     store: str
@@ -44,6 +44,7 @@ class LabelJob:
     model_version: str
     settings_json: str
     load_engine: Callable[[], Engine]
+    follow: Following | None = None
 
 
 class Replica:
@@ -56,7 +57,8 @@ class Replica:
         self._reader = ObjectReader(job.s3)
         self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
         self._turn = threading.Lock()
-        self._engine: Engine | None = None
+        self._planned = (job.model_version, job.settings_json)
+        self._engine = ReplicaEngine(job.load_engine, self._planned, job.follow, attempts)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Label the images of a batch and report their shard, or why the run has to end.
@@ -72,80 +74,57 @@ class Replica:
     def label(self, images: Sequence[ImageTasks]) -> Shard:
         """Label images, write their rows as one shard and return it.
 
+        One engine answers the whole batch. If it is a newer one than planned, it also answers what
+        was done of these images, and the shard says which keys have moved.
+
         Raises:
             ModelUnusableError: the engine cannot be loaded, is not the one that the keys were
                 made for, or ends its process whatever the image.
             StorageError: the shard cannot be written.
         """
         fetched = self._fetchers.map(self._fetch, images)
+        found = self._engine.look()
         with self._turn:
-            engine = self._loaded()
-            rows = [row for item in fetched for row in self._label_one(engine, item)]
-        wanted = [task.key for image in images for task in image.tasks]
+            engine, change = self._engine.take(images[0].tasks[0].key, found)
+            works, moved = self._work_for(engine, images)
+            pairs = zip(fetched, works, strict=True)
+            rows = [row for item, work in pairs for row in self._label_one(engine, item, work)]
+        wanted = [task.key for work in works for task in work.tasks]
         assert [row.key for row in rows] == wanted, "exactly one row a task, in order"
-        return write_shard(self._store, rows)
+        return replace(write_shard(self._store, rows), moved=moved, change=change)
+
+    def _work_for(
+        self, engine: Engine, images: Sequence[ImageTasks]
+    ) -> tuple[list[ImageTasks], tuple[tuple[str, str], ...]]:
+        """Return the images with the tasks for an engine to answer, and the keys that moved."""
+        if (engine.version, engine.settings_json) == self._planned:
+            return list(images), ()
+        works, moved = [], []
+        for work in images:
+            asked = (*work.done, *work.tasks)
+            tasks = tuple(_renewed(work.image, task, engine) for task in asked)
+            moved += [(old.key, new.key) for old, new in zip(asked, tasks, strict=True)]
+            works.append(ImageTasks(work.image, tasks))
+        return works, tuple(moved)
 
     def _fetch(self, work: ImageTasks) -> Fetched:
         return fetch(work, self._reader, self._job.limits)
 
-    def _label_one(self, engine: Engine, item: Fetched) -> list[Row]:
-        name, version = item.work.tasks[0].key, self._job.model_version
-        attempt = self._begin(name, f"labeling {item.work.image.uri}")
+    def _label_one(self, engine: Engine, fetched: Fetched, work: ImageTasks) -> list[Row]:
+        name, version = work.tasks[0].key, engine.version
+        attempt = begin(self._attempts, name, f"labeling {work.image.uri}")
         if attempt.number > ALLOWED:
             why = attempt.reason or "the process was killed, crashed or ran out of memory"
             trouble = Trouble("predict", f"ended its replica {ALLOWED} times: {why}", True)
-            return [failure(item.work, task, trouble, version) for task in item.work.tasks]
-        with _EndsProcess(self._attempts, name):
+            return [failure(work, task, trouble, version) for task in work.tasks]
+        with EndsProcess(self._attempts, name):
+            item = replace(fetched, work=work)
             rows = label_image(item, engine, self._job.limits, version)
         self._attempts.finish(name)
         return rows
 
-    def _loaded(self) -> Engine:
-        if self._engine is None:
-            self._begin(LOADING, LOADING)
-            with _EndsProcess(self._attempts, LOADING):
-                self._engine = self._checked(self._job.load_engine())
-            self._attempts.finish(LOADING)
-        return self._engine
 
-    def _checked(self, engine: Engine) -> Engine:
-        found = (engine.version, engine.settings_json)
-        expected = (self._job.model_version, self._job.settings_json)
-        if found != expected:
-            raise ModelUnusableError(
-                f"the model is {found}, the run was planned for {expected}: "
-                "its files changed in the meantime; run again"
-            )
-        return engine
-
-    def _begin(self, name: str, doing: str) -> Attempt:
-        attempt = self._attempts.begin(name)
-        if attempt.hopeless:
-            why = attempt.reason or "no reason is known; see Ray's logs, and mind the memory"
-            raise ModelUnusableError(f"replicas end again and again, last while {doing}: {why}")
-        return attempt
-
-
-class _EndsProcess:
-    """Ends the process on any error that is not meant for the user, after noting the reason."""
-
-    def __init__(self, attempts: Attempts, name: str) -> None:
-        self._attempts = attempts
-        self._name = name
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave, or end the process without any clean-up that a broken device could hang."""
-        if kind is None or issubclass(kind, ReadloopError):
-            return
-        traceback.print_exception(kind, error, trace)
-        sys.stderr.flush()
-        self._attempts.explain(self._name, f"{kind.__name__}: {error}")
-        os._exit(BROKEN_EXIT_CODE)
+def _renewed(image: ImageRef, task: LabelTask, engine: Engine) -> LabelTask:
+    """Return a task with the key that an engine's answer to it has."""
+    query = Query(task.label, task.query, task.form)
+    return replace(task, key=task_key(image, query, engine.version, engine.settings_json))

@@ -13,6 +13,8 @@ class PoolSettings(Settings):
     """Replicas of the model and what each may use.
 
     A replica with several ``gpus`` spreads one model over them, for what one cannot hold.
+    ``follow_seconds`` is how often a replica looks whether another version is current, where the
+    run's model is ``registry``; 0 for never.
     """
 
     replicas: Annotated[int, Field(ge=1)] = 1
@@ -20,6 +22,7 @@ class PoolSettings(Settings):
     cpus: Annotated[float, Field(gt=0)] = 1
     images_per_batch: Annotated[int, Field(ge=1, le=1024)] = 8
     precision: Precision = "float32"
+    follow_seconds: Annotated[float, Field(ge=0)] = 10.0
 
 
 class LimitSettings(Settings):

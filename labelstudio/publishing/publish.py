@@ -9,6 +9,7 @@ in doubt, and only its tasks are looked up on the server, by the key in their da
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -103,7 +104,7 @@ def publish(
         sent = _send(images, plan, ledger, writer, progress)
     emptied = empty(client, ledger, store, sent.surplus, ours, progress=progress)
     back = take_back(client, ledger, store, frozenset(retractions.versions()), progress=progress)
-    _show_version(client, parts.projects, sent.model_version)
+    _show_version(client, parts.projects, sent.most_used)
     return PublishSummary(
         created=writer.created,
         existing=sent.existing + writer.unchanged,
@@ -128,11 +129,19 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Sent:
-    """What was found on the way: tasks that were up to date, and those no longer needed."""
+    """What was found on the way: tasks that were up to date, and those no longer needed.
+
+    ``versions`` counts the images of each model version.
+    """
 
     existing: int
     surplus: list[tuple[str, Entry]]
-    model_version: str
+    versions: Counter[str]
+
+    @property
+    def most_used(self) -> str:
+        """The version of the most images, of two with as many the later one; empty for none."""
+        return max(reversed(self.versions), key=lambda name: self.versions[name], default="")
 
 
 def _send(
@@ -143,11 +152,12 @@ def _send(
     progress: Callable[[int], None],
 ) -> _Sent:
     """Send the tasks that are missing or show something else."""
-    sent = _Sent(0, [], "")
+    sent = _Sent(0, [], Counter())
     for predictions in images:
-        if sent.model_version != predictions[0].model_version:
-            sent.model_version = predictions[0].model_version
-            plan.retractions.refuse(sent.model_version)
+        version = predictions[0].model_version
+        if version not in sent.versions:
+            plan.retractions.refuse(version)
+        sent.versions[version] += 1
         needed = _shown(ledger, plan.run, predictions, plan.showing)
         if needed:
             sent.existing += needed

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.plan import Plan
-from pipeline.records import Prediction
+from pipeline.records import Arm, Prediction
 from pipeline.review.accepted import AcceptedTable, Decision, has_accepted
 from pipeline.review.calibration import CalibrationShelf
 from pipeline.review.judge import Judge
@@ -18,8 +18,10 @@ from pipeline.storage.tables import PredictionTables
 class ReviewSession:
     """A context manager: leaving it in good order writes down which predictions are accepted.
 
-    Left early it writes nothing, and the next session decides the same again. ``judge`` says how
-    the images that :meth:`for_people` yields are shown.
+    Left early it writes nothing, and the next session decides the same again. ``score``, ``arm``
+    and ``name`` say how the images that :meth:`for_people` yields are shown. An image is judged by
+    the calibration of the version that answered it: ``model_version``, unless replicas moved on to
+    another one during the run.
 
     Raises:
         StorageError: the store failed.
@@ -36,14 +38,13 @@ class ReviewSession:
         model_version: str,
         say: Callable[[str], None],
     ) -> None:
+        self._settings = settings
+        self._store = store
         self._tables = tables
         self._plan = plan
         self._say = say
-        calibration = CalibrationShelf(store).latest(model_version)
-        rule = standing_rule(settings, store, tables, plan, calibration)
-        if settings.accept and not rule.on:
-            say(f"no image is accepted without a look: {rule.reason}")
-        self.judge = Judge(settings, calibration, rule.threshold if rule.on else None)
+        self._judges: dict[str, Judge] = {}
+        self.name = self._judge(model_version).name
         kept = settings.accept or has_accepted(store)
         self._accepted = AcceptedTable(store) if kept else None
 
@@ -60,14 +61,42 @@ class ReviewSession:
         if kind is not None or self._accepted is None:
             return
         self._accepted.commit()
-        if self.judge.withheld:
-            self._say(f"{self.judge.withheld} images are accepted without a look")
+        if self.withheld:
+            self._say(f"{self.withheld} images are accepted without a look")
 
     def for_people(self) -> Iterator[list[Prediction]]:
         """Yield the predictions of each image of the plan that people should get."""
         keys = [*self._plan.keys, *self._plan.rewordings]
-        images = self._tables.read_by_image(keys)
-        return self.judge.for_people(images, self._plan.rewordings, self._note)
+        rewordings = self._plan.rewordings
+        for rows in self._tables.read_by_image(keys):
+            judge = self._judge(rows[0].model_version)
+            yield from judge.for_people([rows], rewordings, self._note)
+
+    @property
+    def withheld(self) -> int:
+        """How many images are accepted without a look."""
+        return sum(judge.withheld for judge in self._judges.values())
+
+    def score(self, rows: Sequence[Prediction]) -> float:
+        """See :meth:`pipeline.review.judge.Judge.score`."""
+        return self._judge(rows[0].model_version).score(rows)
+
+    def arm(self, rows: Sequence[Prediction]) -> Arm:
+        """See :meth:`pipeline.review.judge.Judge.arm`."""
+        return self._judge(rows[0].model_version).arm(rows)
+
+    def _judge(self, version: str) -> Judge:
+        if version not in self._judges:
+            self._judges[version] = self._judge_of(version)
+        return self._judges[version]
+
+    def _judge_of(self, version: str) -> Judge:
+        settings, store = self._settings, self._store
+        calibration = CalibrationShelf(store).latest(version)
+        rule = standing_rule(settings, store, self._tables, self._plan, calibration)
+        if settings.accept and not rule.on:
+            self._say(f"no image is accepted without a look: {rule.reason}")
+        return Judge(settings, calibration, rule.threshold if rule.on else None)
 
     def _note(self, decisions: Sequence[Decision]) -> None:
         if self._accepted is not None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
-from pipeline.records import Failure, Prediction
+from pipeline.records import Failure, ModelChange, Prediction
 from pipeline.storage.schemas import (
     FAILURES_SCHEMA,
     PREDICTIONS_SCHEMA,
@@ -29,13 +29,19 @@ _SCHEMAS = {PREDICTIONS: PREDICTIONS_SCHEMA, FAILURES: FAILURES_SCHEMA}
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One worker's batch on the store; ``files`` are its paths there, one a table."""
+    """One worker's batch on the store; ``files`` are its paths there, one a table.
+
+    ``moved`` are the keys that were asked with those that the answers have, where a newer model
+    than planned made them. ``change`` is what became of the replica's model before this batch.
+    """
 
     files: tuple[str, ...]
     images: int
     present: int
     absent: int
     failed: int
+    moved: tuple[tuple[str, str], ...] = ()
+    change: ModelChange | None = None
 
 
 def write_shard(store: Store, rows: Sequence[Prediction | Failure]) -> Shard:

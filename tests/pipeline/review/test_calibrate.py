@@ -67,12 +67,12 @@ def test_publishing_orders_by_the_calibration_from_then_on(simulation: Simulate)
     made.calibrate()
     _, after = made.publish()
     rows = made.predictions()
-    hand_made = [before.judge.score([row]) for row in rows]
-    calibrated = [after.judge.score([row]) for row in rows]
+    hand_made = [before.score([row]) for row in rows]
+    calibrated = [after.score([row]) for row in rows]
     assert hand_made == pytest.approx([score(Path(row.image).name) for row in rows])
     assert spearmanr(hand_made, calibrated).statistic > 0.9
     assert np.mean(calibrated) == pytest.approx(0.75 * np.mean(hand_made), abs=0.05)
-    assert before.judge.name != after.judge.name
+    assert before.name != after.name
 
 
 def test_too_few_corrections_are_refused_with_their_number(simulation: Simulate) -> None:
@@ -140,7 +140,7 @@ def accepting(simulation: Simulate) -> "Simulation":
 def test_accepted_images_are_withheld_and_written_down(accepting: "Simulation") -> None:
     sent, session = accepting.publish()
     withheld = {Path(row.image).name for row in accepting.predictions()} - set(sent)
-    assert session.judge.withheld == len(withheld) > 50
+    assert session.withheld == len(withheld) > 50
     assert all(score(name) > 0.55 for name in withheld)
     accepted = AcceptedTable(accepting.open().store).keys()
     names = {row.key: row for row in accepting.predictions()}
@@ -155,7 +155,7 @@ def test_audited_images_come_first(accepting: "Simulation") -> None:
     _, session = accepting.publish()
     audited = [row for row in accepting.predictions() if drawn("audit", row.image_id, 0.3)]
     assert len(audited) > 100
-    assert {session.judge.score([row]) for row in audited} == {0.0}
+    assert {session.score([row]) for row in audited} == {0.0}
 
 
 def test_the_rule_turns_itself_off_when_the_audit_contradicts_it(accepting: "Simulation") -> None:
@@ -164,7 +164,7 @@ def test_the_rule_turns_itself_off_when_the_audit_contradicts_it(accepting: "Sim
     accepting.correct(audited, lambda _: 0.5, at=datetime.now(UTC))
     sent, session = accepting.publish()
     assert len(sent) == 500
-    assert session.judge.withheld == 0
+    assert session.withheld == 0
     assert "contradicts calibration 1" in accepting.said[-1]
     opened = accepting.open()
     assert AcceptedTable(opened.store).keys() == set()
@@ -260,4 +260,4 @@ def test_other_wordings_are_asked_of_a_share_and_count_in_the_score(simulation: 
     for row in made.predictions():
         power = 4 / 5 if row.key in reworded else 1.0
         wanted = score(Path(row.image).name) ** power
-        assert session.judge.score([row]) == pytest.approx(wanted)
+        assert session.score([row]) == pytest.approx(wanted)
