@@ -23,8 +23,6 @@ from pipeline.errors import ConfigError, InputError, StoppedError
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.records import Failure, ImageTasks
-from pipeline.registry.current import CurrentVersion
-from pipeline.registry.resolve import REGISTRY
 from pipeline.review.session import ReviewSession
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.shards import Shard
@@ -32,7 +30,7 @@ from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
 from pipeline.summary import Stages, Summary, summarize
 from pipeline.swaps import Swaps
-from pipeline.versions import chosen_model
+from pipeline.versions import chosen_model, current_of
 from workers.actor import LabelJob
 from workers.follow import Following, Preparer
 from workers.pool import predict_all
@@ -181,13 +179,10 @@ class LabelRun:
     def _following(self) -> Following | None:
         """Return how replicas follow the registry; None where the run names one model."""
         run, pool = self.run, self.run.pool
-        if run.model != REGISTRY or not pool.follow_seconds:
+        look = current_of(run, self.store)
+        if look is None or not pool.follow_seconds:
             return None
-        return Following(
-            look=CurrentVersion(self.store.uri, run.s3),
-            prepare=Preparer(self.store.uri, run.s3, pool),
-            seconds=pool.follow_seconds,
-        )
+        return Following(look, Preparer(self.store.uri, run.s3, pool), pool.follow_seconds)
 
     def _job(self) -> LabelJob:
         run = self.run

@@ -23,7 +23,7 @@ from pipeline.config import RunFile
 from pipeline.errors import ConfigError, InputError
 from pipeline.registry.resolve import model_source
 from pipeline.storage.store import open_store
-from pipeline.versions import chosen_model
+from pipeline.versions import chosen_model, current_of
 from workers.serve.gate import SECRET_VARIABLE, USER, checked_secret
 from workers.serve.job import ServeJob
 from workers.serve.model import ServedModel
@@ -71,7 +71,8 @@ def serve(
     store = open_store(run.store, run.s3)
     model = chosen_model(run, store, None)
     forget_choice(store)
-    job = ServeJob(store.uri, run.s3, run.limits, run.pool, run.serve, model)
+    look = current_of(run, store) if run.serve.follow_seconds else None
+    job = ServeJob(store.uri, run.s3, run.limits, run.pool, run.serve, model, look)
     make = partial(_backend, settings=settings, most_points=run.serve.points)
     say("starting Ray and loading the model")
     with serving(job, make, secret):

@@ -2,7 +2,8 @@
 
 from pipeline.config import RunFile
 from pipeline.exchange.imported import IMPORTED
-from pipeline.registry.resolve import model_source
+from pipeline.registry.current import CurrentVersion
+from pipeline.registry.resolve import REGISTRY, model_source
 from pipeline.storage.store import Store
 from workers.models import PlannedModel, plan_model
 
@@ -30,3 +31,8 @@ def chosen_model(run: RunFile, store: Store, version: str | None) -> PlannedMode
     if version is None:
         return model
     return PlannedModel(model.source, version, model.settings_json)
+
+
+def current_of(run: RunFile, store: Store) -> CurrentVersion | None:
+    """Return what tells a run's current version at any time; None where it names one model."""
+    return CurrentVersion(store.uri, run.s3) if run.model == REGISTRY else None

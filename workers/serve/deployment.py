@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pipeline.errors import InputError, ReadloopError, StorageError
+from pipeline.records import ModelChange
 from workers.serve.gate import TooLargeError, bounded_body, may_enter
 from workers.serve.job import ServeJob
 from workers.serve.line import BusyError, Line, SupersededError
 from workers.serve.model import ServedModel
+from workers.serve.swapping import Swapper
 
 Json = Mapping[str, Any]
 _log = logging.getLogger("ray.serve")
@@ -57,16 +59,23 @@ class Refused:
 
 
 class Server:
-    """One replica. ``make`` is given the model and returns what answers with it."""
+    """One replica. ``make`` is given the model and returns what answers with it.
+
+    It has to be made on the event loop that it answers on, where it also follows the registry.
+    """
 
     def __init__(
         self, job: ServeJob, make: Callable[[ServedModel], Answering], secret: SecretStr
     ) -> None:
         self._job = job
         self._secret = secret
-        self._model = ServedModel(job)
+        self._swapper = Swapper(job)
+        self._model = self._swapper.model
         self._answering = make(self._model)
         self._line: Line[Json] = Line(job.settings.waiting)
+        self._loop = asyncio.get_running_loop()
+        following = job.look is not None and job.settings.follow_seconds > 0
+        self._following = self._loop.create_task(self._follow()) if following else None
 
     async def __call__(self, request: Request) -> JSONResponse:
         """Answer one HTTP request."""
@@ -111,7 +120,21 @@ class Server:
             "images_encoded": self._model.encoded,
             "dropped": self._line.dropped,
             "shared": self._line.shared,
+            "following": self._following is not None and not self._following.done(),
+            "swaps": self._swapper.swaps,
+            "last_swap": _swap(self._swapper.last),
+            "not_loaded": _trouble(self._swapper.trouble),
         }
+
+    async def _follow(self) -> None:
+        """Look whether another version is current, again and again."""
+        while True:
+            await asyncio.sleep(self._job.settings.follow_seconds)
+            await asyncio.to_thread(self._swapper.follow, self._between)
+
+    def _between(self, work: Callable[[], None]) -> float:
+        """Run something between two requests, from another thread than the loop's."""
+        return asyncio.run_coroutine_threadsafe(self._line.between(work), self._loop).result()
 
     async def _setup(self, _body: bytes) -> Json:
         """Say who answers. The body holds a person's API token; it is not even parsed."""
@@ -139,11 +162,27 @@ class Server:
         wanted = _parsed(body)
         if not isinstance(wanted, dict) or not isinstance(wanted.get("model"), str):
             raise InputError('say which weights: {"model": "FOLDER, s3:// address or hub id"}')
-        return {"model_version": await asyncio.to_thread(self._model.use, wanted["model"])}
+        chosen = await asyncio.to_thread(self._swapper.use, wanted["model"], self._between)
+        return {"model_version": chosen}
 
     async def _forget(self, _body: bytes) -> Json:
         self._model.forget_images()
         return {}
+
+
+def _swap(change: ModelChange | None) -> Json | None:
+    if change is None:
+        return None
+    return {
+        "before": change.before,
+        "after": change.after,
+        "pause_seconds": change.pause,
+        "load_seconds": change.load,
+    }
+
+
+def _trouble(change: ModelChange | None) -> Json | None:
+    return {"model_version": change.after, "reason": change.reason} if change else None
 
 
 def _parsed(body: bytes) -> object:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.storage.settings import S3Settings
+from workers.follow import Look
 from workers.models import PlannedModel
 from workers.serve.settings import ServeSettings
 from workers.settings import LimitSettings, PoolSettings
@@ -10,7 +11,10 @@ from workers.settings import LimitSettings, PoolSettings
 
 @dataclass(frozen=True)
 class ServeJob:
-    """The run's store and limits, and the model to begin with; it is pickled."""
+    """The run's store and limits, and the model to begin with; it is pickled.
+
+    ``look`` asks which version is current, None where the run names one model.
+    """
 
     store: str
     s3: S3Settings
@@ -18,3 +22,4 @@ class ServeJob:
     pool: PoolSettings
     settings: ServeSettings
     model: PlannedModel
+    look: Look | None = None

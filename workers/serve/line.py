@@ -6,6 +6,7 @@ shares its answer.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,13 @@ class Line(Generic[Answer]):
             latest = self._enter(key, _Job(digest, work))
         assert latest.done is not None
         return await asyncio.shield(latest.done)
+
+    async def between(self, work: Callable[[], None]) -> float:
+        """Run ``work`` in the thread between two jobs; returns how long they waited, in seconds."""
+        async with self._turn:
+            begun = time.perf_counter()
+            await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return time.perf_counter() - begun
 
     def _enter(self, key: Hashable, job: "_Job[Answer]") -> "_Job[Answer]":
         if self._waiting >= self._most:

@@ -1,9 +1,8 @@
-"""The model behind the backend: masks of other points, answers to new queries, swapped weights.
+"""The model behind the backend: masks of other points, and answers to new queries.
 
 Images are read from the addresses in the predictions table only, never from a task.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -16,14 +15,12 @@ from pipeline.records import ImageRef, LabelTask, Prediction, Query, Timings, ta
 from pipeline.storage.lookup import PredictionLookup
 from pipeline.storage.store import ObjectReader, open_store
 from workers.answers import prediction
-from workers.models import PlannedModel, plan_model
 from workers.read.errors import ImageError, QueryError
 from workers.read.images import decode
 from workers.read.masks import EmbeddedImage
 from workers.read.repointing import PromptPoints, RefinedMask, embed, mask_queries, refine
 from workers.serve.cache import EmbeddingCache
 from workers.serve.job import ServeJob
-from workers.serve.pointer import Pointer
 
 if TYPE_CHECKING:
     from workers.read.engine import ReadEngine
@@ -37,11 +34,10 @@ _Value = TypeVar("_Value")
 class ServedModel:
     """One loaded model, with a table, a cache and the images of a run.
 
-    One thread at a time may refine and ask. Weights may be swapped from another thread: what has
-    begun ends with the old ones.
+    One thread at a time may refine, ask and exchange the engine.
     """
 
-    def __init__(self, job: ServeJob) -> None:
+    def __init__(self, job: ServeJob, engine: "ReadEngine") -> None:
         self._job = job
         store = open_store(job.store, job.s3)
         self._lookup = PredictionLookup(store)
@@ -50,9 +46,7 @@ class ServedModel:
         self._cache = EmbeddingCache(job.settings.cache_bytes, kept)
         self._answers: OrderedDict[tuple[str, str, str], Prediction] = OrderedDict()
         self._vectors: OrderedDict[tuple[str, str], _Vectors] = OrderedDict()
-        self._swapping = threading.Lock()
-        self._pointer = Pointer(store, job.model)
-        self._engine = self._load(self._pointer.read(job))
+        self._engine = engine
 
     @property
     def version(self) -> str:
@@ -64,19 +58,9 @@ class ServedModel:
         """How many images have been encoded so far."""
         return self._cache.encoded
 
-    def use(self, source: str) -> str:
-        """Answer with other weights from now on; returns their version.
-
-        Raises:
-            ModelUnusableError: they cannot be used; the old ones stay.
-            StorageError: the store failed; the old ones stay.
-        """
-        with self._swapping:
-            planned = plan_model(source, self._job.s3, self._job.pool.precision)
-            if planned.version != self.version:
-                self._engine = self._load(planned)
-            self._pointer.write(planned)
-            return self.version
+    def exchange(self, engine: "ReadEngine") -> None:
+        """Answer with another engine from now on."""
+        self._engine = engine
 
     def forget_images(self) -> None:
         """Empty the cache of embeddings in memory."""
@@ -162,9 +146,6 @@ class ServedModel:
             return decode(content, limits.image_pixels)
         except ImageError as error:
             raise InputError(f"{row.image}: {error}") from error
-
-    def _load(self, planned: PlannedModel) -> "ReadEngine":
-        return planned.loader(self._job.s3, self._job.pool)()
 
 
 def prompt_points(

@@ -1,46 +1,50 @@
 """Which weights a running server was told to use, for a replica that takes a dead one's place."""
 
 import json
+import logging
+from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import MissingError
 from pipeline.storage.store import Store
-from workers.models import PlannedModel, plan_model
-from workers.serve.job import ServeJob
 
 PATH = "serving/model.json"
+_log = logging.getLogger("ray.serve")
 
 
-class Pointer:
-    """A small file in the run's store; it holds for one start of the server only.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What somebody chose by hand, for one start of the server.
 
-    Args:
-        store: the run's.
-        begun: the model that the server was started with.
+    ``begun`` is the version that the server was started with. ``number`` is the registry's entry
+    that was current then, 0 without one: the choice holds until there is a later entry.
     """
 
-    def __init__(self, store: Store, begun: PlannedModel) -> None:
-        self._store = store
-        self._begun = begun
+    begun: str
+    source: str
+    number: int = 0
 
-    def read(self, job: ServeJob) -> PlannedModel:
-        """Return the model to use.
 
-        Raises:
-            ModelUnusableError: the one that was chosen is gone.
-            StorageError: the store failed.
-        """
-        try:
-            noted = json.loads(self._store.get(PATH))
-        except MissingError:
-            return self._begun
-        if noted["begun"] != self._begun.version:
-            return self._begun
-        return plan_model(noted["source"], job.s3, job.pool.precision)
+def read_choice(store: Store, begun: str) -> Choice | None:
+    """Return what was chosen since this start; None for nothing, or nothing that can be read.
 
-    def write(self, chosen: PlannedModel) -> None:
-        """Note the model to use from now on."""
-        note = {"begun": self._begun.version, "source": chosen.source}
-        self._store.put(PATH, json.dumps(note).encode())
+    Raises:
+        StorageError: the store failed.
+    """
+    try:
+        noted = TypeAdapter(Choice).validate_json(store.get(PATH))
+    except MissingError:
+        return None
+    except ValidationError:
+        _log.warning("%s: is no note of a choice, so it counts for nothing", PATH)
+        return None
+    return noted if noted.begun == begun else None
+
+
+def write_choice(store: Store, choice: Choice) -> None:
+    """Note the model to use from now on."""
+    store.put(PATH, json.dumps(asdict(choice)).encode())
 
 
 def forget_choice(store: Store) -> None:

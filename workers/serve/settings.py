@@ -13,6 +13,8 @@ class ServeSettings(Settings):
     ``url`` is how Label Studio reaches it, if not by host and port. ``cache_bytes`` bounds image
     embeddings in memory; ``keep_embeddings`` also keeps them in the run's store for good.
     ``waiting`` bounds the requests that wait for the model: those beyond it get status 429.
+    ``follow_seconds`` is how often the server looks whether another version is current, where the
+    run's model is ``registry``; 0 for never.
     """
 
     host: str = "127.0.0.1"
@@ -24,6 +26,7 @@ class ServeSettings(Settings):
     waiting: Annotated[int, Field(ge=1, le=10_000)] = 64
     body_bytes: Annotated[int, Field(ge=1_000)] = 64_000_000
     points: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    follow_seconds: Annotated[float, Field(ge=0)] = 10.0
 
     @property
     def address(self) -> str:

@@ -36,9 +36,8 @@ class Labeled:
         """Load the model."""
         planned = plan_model(str(self.model), S3Settings(), "float32")
         settings = ServeSettings()
-        return ServedModel(
-            ServeJob(self.store, S3Settings(), limits, PoolSettings(), settings, planned)
-        )
+        job = ServeJob(self.store, S3Settings(), limits, PoolSettings(), settings, planned)
+        return ServedModel(job, planned.loader(job.s3, job.pool)())
 
 
 @pytest.fixture(scope="module")
