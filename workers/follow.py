@@ -106,13 +106,18 @@ class Watch:
                 return None
             self._next = now + self._seconds
         current = self._look()
-        return None if current is None or current.number <= self._settled else current
+        return None if current is None or self.settled(current.number) else current
 
     def settle(self, number: int) -> None:
         """Take an entry of the chain as dealt with: there are news only after it."""
         with self._lock:
             self._settled = max(self._settled, number)
             self._wait = self._seconds
+
+    def settled(self, number: int) -> bool:
+        """Return whether an entry of the chain is dealt with, or older than one that is."""
+        with self._lock:
+            return number <= self._settled
 
     def later(self) -> float:
         """Put the next look off, longer each time until something is settled; returns seconds."""

@@ -85,8 +85,7 @@ class ReplicaEngine:
     def _change(self, batch: str, ready: Ready) -> ModelChange | None:
         current = ready.current
         assert self._watch is not None
-        if current.version == self._version:  # another thread's batch was first
-            self._watch.settle(current.number)
+        if self._watch.settled(current.number):  # another thread's batch was first
             return None
         name = f"changing to {current.version} before {batch}"
         attempt = begin(self._attempts, name, f"changing to {current.version}")

@@ -119,10 +119,8 @@ def test_a_choice_that_is_gone_is_told_and_the_current_version_answers(place: Pl
 
 
 def test_what_cannot_be_loaded_leaves_the_old_one_and_is_tried_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place,
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("workers.follow.time.monotonic", lambda: now[0])
     swapper = Swapper(place.job())
     tokenizer = place.weights(place.second) / "tokenizer.model"
     content = tokenizer.read_bytes()
@@ -136,7 +134,6 @@ def test_what_cannot_be_loaded_leaves_the_old_one_and_is_tried_again(
     with pytest.raises(ModelUnusableError):
         swapper.use(str(place.weights(place.second)), at_once)
     tokenizer.write_bytes(content)
-    now[0] += 1
     swapper.follow(at_once)
     assert (swapper.model.version, swapper.trouble) == (place.second, None)
 
