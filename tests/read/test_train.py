@@ -170,6 +170,31 @@ def test_weights_scale_their_losses(model: ReadModel, batch: TrainingBatch) -> N
         torch.testing.assert_close(getattr(weighted, name), factor * getattr(plain, name))
 
 
+def test_losses_that_read_has_not_are_off_until_asked_for(
+    model: ReadModel, batch: TrainingBatch
+) -> None:
+    plain = training_step_losses(model, batch)
+    assert plain.similarity == plain.quality == 0
+    more = training_step_losses(model, batch, LossWeights(similarity=1.0, quality=1.0))
+    torch.testing.assert_close(more.loss - plain.loss, more.similarity + more.quality)
+    assert more.similarity > 0
+    more.similarity.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.clip.parameters())
+
+
+def test_maps_are_pulled_where_points_come_from(
+    model: ReadModel, batch: TrainingBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        train, "similarity_loss", lambda maps, _wanted, _size: seen.append(maps) or maps.sum()
+    )
+    losses = training_step_losses(model, batch, LossWeights(similarity=1.0), compared=[2])
+    assert losses.segment_rows == (2,)
+    assert len(seen[0]) == len(batch.masks) == 3
+    torch.testing.assert_close(seen[0][2], losses.segments[0].similarity, atol=1e-4, rtol=1e-4)
+
+
 def test_a_lost_seg_is_noticed(model: ReadModel, batch: TrainingBatch) -> None:
     with pytest.raises(ValueError, match=r"3 \[SEG\] but the batch brings 2 masks"):
         training_step_losses(model, replace(batch, masks=batch.masks[:2]))

@@ -8,10 +8,11 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from pipeline.storage.store import Store
+from workers.finetune.parallel import LOSSES
 from workers.finetune.records import StepReport
 
 CURVE = "curve.jsonl"
-_SCALARS = ("loss", "ce", "bce", "dice", "rate", "norm")
+_SCALARS = ("loss", *LOSSES, "rate", "norm")
 
 
 class Curves:

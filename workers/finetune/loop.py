@@ -23,6 +23,7 @@ from workers.finetune.export import export
 from workers.finetune.lessons import Lessons
 from workers.finetune.loading import Loader
 from workers.finetune.parallel import (
+    LOSSES,
     TrainingStep,
     World,
     gradients_kept,
@@ -101,10 +102,10 @@ def run_step(
     """Take one optimizer step over the batches of this worker.
 
     Returns:
-        The losses (3,) of the whole step (answer, mask, Dice; weighted) and the gradients' norm.
+        The weighted losses (5,) of the whole step, as :data:`LOSSES`, and the gradients' norm.
     """
     optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(3, device=world.device)
+    sums = torch.zeros(len(LOSSES), device=world.device)
     for number, (batch, shares) in enumerate(zip(batches, shares_of(batches, world), strict=True)):
         with gradients_kept(module, last=number == len(batches) - 1):
             losses = module(to_device(batch, world.device), shares)
@@ -169,8 +170,20 @@ def _run(worker: _Worker, curves: Curves, report: Report) -> None:
         if world.rank == 0:
             rows = sum(len(batch.labels) for batch in batches)
             seconds = time.monotonic() - begun
-            ce, bce, dice = losses.tolist()
-            row = StepReport(state.step - 1, total, ce, bce, dice, rate, norm, rows, seconds)
+            ce, bce, dice, similarity, quality = losses.tolist()
+            row = StepReport(
+                step=state.step - 1,
+                total=total,
+                ce=ce,
+                bce=bce,
+                dice=dice,
+                similarity=similarity,
+                quality=quality,
+                rate=rate,
+                norm=norm,
+                rows=rows,
+                seconds=seconds,
+            )
             curves.add(row)
             report(row)
         if state.step % settings.checkpoint_every == 0 and state.step < total:

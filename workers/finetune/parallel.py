@@ -19,6 +19,9 @@ from workers.finetune.settings import TrainSettings
 from workers.read.model import ReadModel
 from workers.read.train import IGNORED, LossWeights, TrainingBatch, training_step_losses
 
+LOSSES = ("ce", "bce", "dice", "similarity", "quality")
+"""The first is a mean over tokens, the others are means over masks."""
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -44,12 +47,12 @@ class TrainingStep(nn.Module):
         self.weights = weights
 
     def forward(self, batch: TrainingBatch, shares: Tensor) -> Tensor:
-        """Return the weighted losses (3,): answer, mask and Dice.
+        """Return the weighted losses (5,), in the order of :data:`LOSSES`.
 
-        ``shares`` (3,) are what a mean over this batch counts among all.
+        ``shares`` (5,) are what a mean over this batch counts among all.
         """
         losses = training_step_losses(self.model, batch, self.weights)
-        parts = [loss.to(shares.device) for loss in (losses.ce, losses.bce, losses.dice)]
+        parts = [getattr(losses, name).to(shares.device) for name in LOSSES]
         return torch.stack(parts) * shares
 
 
@@ -92,7 +95,7 @@ def gradients_kept(module: nn.Module, last: bool) -> Iterator[None]:
 
 
 def shares_of(batches: Sequence[TrainingBatch], world: World) -> list[Tensor]:
-    """Return for each batch of this worker what its means (3,) count in the whole step.
+    """Return for each batch of this worker what its means (5,) count in the whole step.
 
     The factor ``world.size`` makes up for gradients being averaged over the workers.
     """
@@ -102,7 +105,7 @@ def shares_of(batches: Sequence[TrainingBatch], world: World) -> list[Tensor]:
     )
     total = world.total(counts.sum(dim=0).to(world.device)).cpu()
     shares = world.size * counts / total.clamp(min=1)
-    return [share[[0, 1, 1]].float().to(world.device) for share in shares]
+    return [share[[0, 1, 1, 1, 1]].float().to(world.device) for share in shares]
 
 
 def to_device(batch: TrainingBatch, device: str) -> TrainingBatch:

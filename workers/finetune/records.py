@@ -39,6 +39,8 @@ class StepReport:
     ce: float
     bce: float
     dice: float
+    similarity: float
+    quality: float
     rate: float
     norm: float
     rows: int
@@ -47,7 +49,7 @@ class StepReport:
     @property
     def loss(self) -> float:
         """The sum of the losses."""
-        return self.ce + self.bce + self.dice
+        return self.ce + self.bce + self.dice + self.similarity + self.quality
 
 
 @dataclass(frozen=True, slots=True)

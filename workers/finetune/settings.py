@@ -50,11 +50,17 @@ class AdapterSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Weights of the three losses."""
+    """Weights of READ's three losses, and of two that it has not.
+
+    ``similarity`` pulls the similarity map towards the object, ``quality`` SAM's predicted IoU
+    towards the true one: for models whose encoders learn too.
+    """
 
     ce: Weight = 1.0
     bce: Weight = 2.0
     dice: Weight = 0.5
+    similarity: Weight = 0.0
+    quality: Weight = 0.0
 
 
 class AugmentSettings(Settings):

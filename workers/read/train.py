@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.read.auxiliary import central_coverage, quality_loss, similarity_loss
 from workers.read.beginnings import common_beginning, shared_hidden
 from workers.read.masks import SegMask, SegToken
 from workers.read.model import ReadModel, image_place
@@ -22,11 +23,16 @@ DICE_EPSILON = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weights of the three losses; Dice is 4 when the 7B model is trained from scratch."""
+    """Weights of READ's three losses; Dice is 4 when the 7B model is trained from scratch.
+
+    ``similarity`` and ``quality`` are not READ's, see :mod:`workers.read.auxiliary`.
+    """
 
     ce: float = 1.0
     bce: float = 2.0
     dice: float = 0.5
+    similarity: float = 0.0
+    quality: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +62,19 @@ class TrainingBatch:
 class TrainingLosses:
     """Weighted losses () and what they were computed from.
 
-    ``loss`` is ``ce + bce + dice``. ``segments`` are the ``[SEG]`` that were compared, in order,
-    each with its similarity map (T,), points and mask logits; ``segment_rows`` names the row of
-    each, and ``embedding`` (A, P, g, g) is SAM's of their A images, in order. ``hidden`` (R, L, D)
-    are the states of all rows, and ``seg_states`` the row and the position of the state that
-    predicted each ``[SEG]``. So a recipe can add losses of its own.
+    ``loss`` is the sum of the other five. ``segments`` are the ``[SEG]`` that were compared, in
+    order, each with its similarity map (T,), points and mask logits; ``segment_rows`` names the row
+    of each, and ``embedding`` (A, P, g, g) is SAM's of their A images, in order. ``hidden``
+    (R, L, D) are the states of all rows, and ``seg_states`` the row and the position of the state
+    that predicted each ``[SEG]``. So a recipe can add losses of its own.
     """
 
     loss: Tensor
     ce: Tensor
     bce: Tensor
     dice: Tensor
+    similarity: Tensor
+    quality: Tensor
     segments: tuple[SegMask, ...]
     segment_rows: tuple[int, ...]
     embedding: Tensor
@@ -107,11 +115,20 @@ def training_step_losses(
     segments = model.masks(tokens)
     bce, dice = mask_losses([segment.logits for segment in segments], masks)
     bce, dice = weights.bce * bce, weights.dice * dice
+    similarity, quality = torch.zeros(()), torch.zeros(())
+    if weights.similarity and seg_states:
+        maps = _similarity_maps(hidden, seg_states, places, image_tokens.shape[1])
+        coverage = central_coverage(batch.masks, model.config.clip.side)
+        similarity = weights.similarity * similarity_loss(maps, coverage, hidden.shape[2])
+    if weights.quality and segments:
+        quality = weights.quality * quality_loss(segments, masks)
     return TrainingLosses(
-        loss=ce + bce + dice,
+        loss=ce + bce + dice + similarity + quality,
         ce=ce,
         bce=bce,
         dice=dice,
+        similarity=similarity,
+        quality=quality,
         segments=tuple(segments),
         segment_rows=tuple(segment_rows),
         embedding=embedding,
@@ -178,6 +195,20 @@ def _embedding(model: ReadModel, batch: TrainingBatch, segment_rows: Sequence[in
 
 def _images_of(batch: TrainingBatch, rows: Sequence[int]) -> list[int]:
     return sorted({batch.image_index[row] for row in rows})
+
+
+def _similarity_maps(
+    hidden: Tensor, seg_states: Sequence[tuple[int, int]], places: Sequence[int], count: int
+) -> Tensor:
+    """Similarity (M, T), in float32, of each ``[SEG]`` to its picture's image tokens."""
+    return torch.stack(
+        [
+            (hidden[row, places[row] : places[row] + count] * hidden[row, position])
+            .float()
+            .sum(dim=-1)
+            for row, position in seg_states
+        ]
+    )
 
 
 def _seg_tokens(

@@ -101,11 +101,10 @@ def build_step(
 ) -> Step:
     """Build one step: every query of ``scenes`` is a row about its picture, ``extra`` has none."""
     scenes = [scene for scene in scenes if scene.queries]
-    masks = [scene.mask(query) for scene in scenes for query in scene.queries if query.present]
     settings = PromptSettings()
     pictures = [taught_scene(scene, scene.queries, settings) for scene in scenes]
     batch = build_batch(pictures, config, settings, tokenizer, recipe.loss_side)
-    return Step(batch, scene_targets(scenes, extra, masks, recipe.difficulty, config))
+    return Step(batch, scene_targets(scenes, extra, recipe.difficulty, config))
 
 
 def taught_scene(scene: Scene, queries: Sequence[Query], settings: PromptSettings) -> TaughtPicture:
@@ -124,11 +123,10 @@ def taught_scene(scene: Scene, queries: Sequence[Query], settings: PromptSetting
 def scene_targets(
     scenes: list[Scene],
     extra: list[Scene],
-    masks: list[NDArray[np.bool_]],
     difficulty: Difficulty,
     config: ReadConfig,
 ) -> SceneTargets:
-    """Measure how much of each cell the objects of the scenes cover; ``masks`` are the rows'."""
+    """Measure how much of each cell the objects of the scenes cover."""
     side, grid = config.clip.side, config.sam.grid
     tokens, cells, foreground = [], [], []
     for scene in scenes:
@@ -140,9 +138,7 @@ def scene_targets(
         tokens.append(_central_classes(scene, side, difficulty))
         cells.append(_classes(scene, coarse, difficulty))
         foreground.append(fine.sum(axis=0).clip(0, 1))
-    coverage = [central_shares(mask, side).ravel() for mask in masks]
     return SceneTargets(
-        coverage=_stack(coverage),
         token_classes=_stack(tokens),
         sam_classes=_stack(cells),
         extra_views=_stack([clip_view(one.image, config.clip_view) for one in extra]),

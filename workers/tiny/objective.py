@@ -5,7 +5,6 @@ encoder has no pretrained features to offer. The auxiliary losses give both some
 learn; the heads that two of them need are thrown away at export.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,25 +13,22 @@ from torch.nn import functional
 
 from workers.read.config import ReadConfig
 from workers.read.model import ReadModel, image_place
-from workers.read.train import IGNORED, TrainingBatch, TrainingLosses, training_step_losses
+from workers.read.train import IGNORED, TrainingBatch, training_step_losses
 from workers.tiny.recipe import Recipe
 
 SUBPIXELS = 4  # foreground is asked for at so many places a side of SAM's image cells
-_SHARPNESS = 0.1  # dot products of final-norm states to logits: they grow with the hidden size
 
 
 @dataclass(frozen=True, slots=True)
 class SceneTargets:
     """Dense truth of a batch, for B images with Q classes (background, colors, shapes) a cell.
 
-    ``coverage`` (M, T): share of each CLIP cell that the object covers, one row a ``[SEG]``.
     ``token_classes`` (B, T, Q) and ``sam_classes`` (B, g * g, Q): shares of each cell by class,
     where the first is background, then come colors, then shapes; ``colors`` counts the colors.
     ``extra_views`` (E, 3, c, c) are CLIP views of more scenes, ``extra_classes`` (E, T, Q) theirs.
     ``foreground`` (B, 4g, 4g): share of each place that any object covers.
     """
 
-    coverage: Tensor
     token_classes: Tensor
     sam_classes: Tensor
     foreground: Tensor
@@ -74,9 +70,7 @@ def tiny_losses(
     weights, hidden = recipe.auxiliary, losses.hidden
     first_rows = [list(batch.image_index).index(image) for image in range(len(batch.clip_views))]
     asked = sorted({batch.image_index[row] for row in losses.segment_rows})
-    maps = similarity_maps(losses, place, count)
     extra = {
-        "similarity": weights.similarity * similarity_loss(maps, targets.coverage),
         "presence": weights.presence * _presence_loss(model, hidden, batch, count),
         "tokens": weights.tokens
         * class_loss(
@@ -91,11 +85,10 @@ def tiny_losses(
             targets.colors,
         ),
         "outlines": weights.outlines * _outline_loss(heads, losses.embedding, targets, asked),
-        "quality": weights.quality
-        * quality_loss(losses, [batch.masks[index] for index in compared]),
     }
     total = losses.loss + torch.stack(list(extra.values())).sum()
-    parts = {"ce": losses.ce, "bce": losses.bce, "dice": losses.dice, **extra}
+    own = {name: getattr(losses, name) for name in ("ce", "bce", "dice", "similarity", "quality")}
+    parts = {**own, **extra}
     return TinyLosses(total, {name: float(value.detach()) for name, value in parts.items()})
 
 
@@ -112,31 +105,6 @@ def compared_masks(batch: TrainingBatch, most: int | None) -> list[int]:
     return [index for index, image in enumerate(images) if images[:index].count(image) < most]
 
 
-def similarity_maps(losses: TrainingLosses, place: int, count: int) -> Tensor:
-    """Similarity (M, T), in float32, of every ``[SEG]`` to its image tokens from ``place`` on."""
-    rows = [row for row, _ in losses.seg_states]
-    positions = [position for _, position in losses.seg_states]
-    states = losses.hidden.float()
-    return (states[rows, place : place + count] * states[rows, positions][:, None]).sum(dim=-1)
-
-
-def similarity_loss(maps: Tensor, coverage: Tensor) -> Tensor:
-    """Distance () of the similarity maps (M, T) from the coverage (M, T) of their objects.
-
-    Cross-entropy sets objects apart from all else; the squared error of the min-max map, which is
-    what SasP thresholds, puts the best cells where the object covers most.
-    """
-    peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
-    wanted = coverage / peak
-    entropy = functional.binary_cross_entropy_with_logits(
-        maps * _SHARPNESS, wanted, reduction="none"
-    )
-    weight = 1 + 4 * wanted  # objects cover few cells
-    low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
-    normalized = (maps - low) / (high - low).clamp(min=1e-6)
-    return ((entropy + 2 * (normalized - wanted).square()) * weight).mean()
-
-
 def class_loss(logits: Tensor, shares: Tensor, colors: int) -> Tensor:
     """Cross-entropy () of the color and of the shape of cells, logits and shares (..., Q)."""
     total = logits.new_zeros(())
@@ -147,16 +115,6 @@ def class_loss(logits: Tensor, shares: Tensor, colors: int) -> Tensor:
         entropy = -(some.log_softmax(dim=-1) * truth).sum(dim=-1)
         total = total + (entropy * weight).sum() / weight.sum()
     return total
-
-
-def quality_loss(losses: TrainingLosses, truths: Sequence[Tensor]) -> Tensor:
-    """Squared error () of SAM's predicted IoU; the masks' true IoU gets no gradient."""
-    errors = []
-    for segment, truth in zip(losses.segments, truths, strict=True):
-        mask, object_ = segment.logits.detach() > 0, truth > 0.5  # noqa: PLR2004
-        union = (mask | object_).sum().clamp(min=1)
-        errors.append((segment.iou - (mask & object_).sum() / union).square())
-    return torch.stack(errors).mean()
 
 
 def _presence_loss(model: ReadModel, hidden: Tensor, batch: TrainingBatch, count: int) -> Tensor:

@@ -87,20 +87,16 @@ class AuxiliaryWeights:
     """Weights of the losses that only training from scratch has.
 
     Attributes:
-        similarity: pulls the similarity map towards the object's coverage of its cells.
         presence: cross-entropy of the answer's first token alone, which says yes or no.
         tokens: color and shape of each image token, from the language model's states.
         patches: color and shape of each CLIP patch of the extra scenes, before the language model.
         outlines: foreground, color and shape, from SAM's image embedding.
-        quality: squared error of SAM's predicted IoU, which READ's own losses never touch.
     """
 
-    similarity: float = 2.0
     presence: float = 3.0
     tokens: float = 0.5
     patches: float = 2.0
     outlines: float = 0.5
-    quality: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +132,9 @@ class Recipe:
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     averaging: float = 0.997
-    losses: LossWeights = field(default_factory=lambda: LossWeights(dice=2.0))
+    losses: LossWeights = field(
+        default_factory=lambda: LossWeights(dice=2.0, similarity=2.0, quality=0.5)
+    )
     auxiliary: AuxiliaryWeights = field(default_factory=AuxiliaryWeights)
 
     @property

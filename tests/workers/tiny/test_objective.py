@@ -1,7 +1,5 @@
 """The auxiliary losses: each is small when its prediction is right, and reaches its weights."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -10,21 +8,10 @@ from workers.tiny.data import Step
 from workers.tiny.objective import (
     class_loss,
     compared_masks,
-    quality_loss,
-    similarity_loss,
-    similarity_maps,
     tiny_losses,
 )
 from workers.tiny.recipe import Recipe
 from workers.tiny.state import TrainingState
-
-
-def test_a_map_like_the_coverage_costs_less_than_any_other() -> None:
-    coverage = torch.tensor([[0.0, 0.0, 0.5, 1.0]])
-    right = similarity_loss(torch.tensor([[-60.0, -60.0, 0.0, 60.0]]), coverage)
-    flat = similarity_loss(torch.zeros(1, 4), coverage)
-    wrong = similarity_loss(torch.tensor([[60.0, 0.0, -60.0, -60.0]]), coverage)
-    assert right < flat < wrong
 
 
 def test_classes_cost_nothing_where_they_are_sure_and_right() -> None:
@@ -32,21 +19,6 @@ def test_classes_cost_nothing_where_they_are_sure_and_right() -> None:
     sure = (shares * 2 - 1) * 30
     assert float(class_loss(sure, shares, colors=2)) == pytest.approx(0, abs=1e-5)
     assert float(class_loss(-sure, shares, colors=2)) > 10
-
-
-def test_quality_is_the_distance_to_the_true_iou() -> None:
-    logits, truth = torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
-    segment = SimpleNamespace(logits=logits, iou=torch.tensor(0.75))
-    losses = SimpleNamespace(segments=[segment])
-    assert float(quality_loss(losses, [truth])) == pytest.approx((0.75 - 0.5) ** 2)
-
-
-def test_the_maps_are_those_that_points_come_from(state: TrainingState, step: Step) -> None:
-    place = int((step.batch.input_ids[0] < 0).int().argmax())
-    losses = training_step_losses(state.model, step.batch)
-    maps = similarity_maps(losses, place, state.model.config.clip.side**2)
-    wanted = torch.stack([segment.similarity for segment in losses.segments])
-    torch.testing.assert_close(maps, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_so_many_masks_of_each_picture_are_compared(state: TrainingState, step: Step) -> None:
