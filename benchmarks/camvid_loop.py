@@ -30,6 +30,7 @@ from benchmarks.camvid import report
 from benchmarks.camvid.files import read_json, write_once
 from benchmarks.camvid.loop import Loop, Server, round_path
 from benchmarks.camvid.photos import read_photos
+from benchmarks.camvid.plot import plot
 from benchmarks.camvid.settings import ORDERS, TEMPLATE, OrderName, Play, read_template
 from labelstudio.errors import TOKEN_VARIABLE
 from labelstudio.server import LabelStudioServer
@@ -44,6 +45,9 @@ def main() -> int:
     try:
         if asked.table:
             print(report.table(_read_result(asked.table)))
+            return ExitCode.DONE
+        if asked.plot:
+            print(plot(_read_result(asked.plot)), end="")
             return ExitCode.DONE
         return _play(asked)
     except ReadloopError as error:
@@ -122,6 +126,7 @@ def _arguments() -> argparse.Namespace:
     add("--min-pixels", type=int, default=50, help="a class with fewer counts as absent")
     add("--seed", type=int, default=0, help="of the pictures and of the random order")
     add("--table", type=Path, metavar="JSON", help="print a result as a table, and end")
+    add("--plot", type=Path, metavar="JSON", help="print a result as a drawing (SVG), and end")
     return parser.parse_args()
 
 

@@ -20,7 +20,7 @@ from benchmarks.camvid.annotators import Annotators, Corrected
 from benchmarks.camvid.checks import check_corrections
 from benchmarks.camvid.exam import Examined, PhotoExam
 from benchmarks.camvid.files import read_json, write_once
-from benchmarks.camvid.refreshing import Refreshed, label_untouched, refresh
+from benchmarks.camvid.refreshing import Refreshed, label_all, refresh
 from benchmarks.camvid.settings import OrderName, Play
 from labelstudio.client import LabelStudioClient
 from labelstudio.projects import run_projects
@@ -81,7 +81,7 @@ class Loop:
         store = open_store(self._run.store, self._run.s3)
         with clock.stage("label"):
             current_version(self._run, store, self._progress)
-            label_untouched(self._run, frozenset(), self._stop, self._progress)
+            label_all(self._run, self._stop, self._progress)
         with clock.stage("exam"):
             examined = self._exam.take(self._stop)
         self._write(0, 0, examined, clock, {})
@@ -94,7 +94,7 @@ class Loop:
         with clock.stage("collect"):
             CollectRun(self._run, self._stop, self._progress).collect()
             self._check(names, corrected)
-        refreshed = refresh(self._run, self._corrected_until(number), self._stop, self._progress)
+        refreshed = refresh(self._run, self._stop, self._progress)
         clock.seconds |= refreshed.seconds
         with clock.stage("exam"):
             examined = self._exam.take(self._stop)

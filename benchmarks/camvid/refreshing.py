@@ -1,20 +1,14 @@
-"""One refresh of an order's model, and the labelling of what nobody has touched."""
+"""The two things that the loop lets the project do: label everything, and refresh once."""
 
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.config import RunFile
 from pipeline.errors import InputError
 from pipeline.label import LabelRun
-from pipeline.learn import Refresh
 from pipeline.progress import Progress
-from pipeline.records import ImageTasks
-from pipeline.sources.tasks import image_tasks
-from pipeline.storage.addresses import locate
+from pipeline.refresh import refresh_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,47 +21,49 @@ class Refreshed:
     seconds: dict[str, float]
 
 
-def refresh(
-    run: RunFile, corrected: frozenset[str], stop: threading.Event, progress: Progress
-) -> Refreshed:
-    """Learn from what is collected, and label what is untouched anew if the gate promotes."""
-    began = time.monotonic()
-    decision = Refresh(run, fresh=False, stop=stop, progress=progress).learn()
-    learned = time.monotonic() - began
-    began = time.monotonic()
-    if decision.promoted:
-        label_untouched(run, corrected, stop, progress)
-    gate = {
-        "gain": decision.gain,
-        "gain_ci": list(decision.gain_ci),
-        **{
-            who: {
-                "iou": measured["holdout"]["iou"],
-                "ciou": measured["holdout"]["ciou"],
-                "replay_iou": measured["replay"]["iou"],
-            }
-            for who, measured in decision.metrics.items()
-        },
-    }
-    seconds = {"learn": learned, "label": time.monotonic() - began}
-    return Refreshed(decision.promoted, decision.reasons, gate, seconds)
-
-
-def label_untouched(
-    run: RunFile, corrected: frozenset[str], stop: threading.Event, progress: Progress
-) -> None:
-    """Label and publish, by the current version, every picture but the corrected ones.
+def refresh(run: RunFile, stop: threading.Event, progress: Progress) -> Refreshed:
+    """Learn from what is collected, and label what is untouched anew if the gate promotes.
 
     Raises:
-        InputError: a picture cannot be labeled.
+        InputError: a photograph cannot be labeled or published.
+        ReadloopError: see :func:`pipeline.refresh.refresh_once`.
     """
+    report = refresh_once(run, now=True, stop=stop, progress=progress)
+    assert report.gate, "it was asked to learn"
+    if report.exit_code:
+        raise InputError("not every photograph is labeled and published: see failures in the store")
+    seconds = {"learn": report.gate["seconds"]}
+    if report.relabeled:
+        seconds["label"] = report.relabeled.seconds
+    if report.published:
+        seconds["publish"] = report.published.seconds
+    seconds["other"] = max(0.0, report.seconds - sum(seconds.values()))
+    return Refreshed(
+        report.promoted, tuple(report.gate["reasons"]), _measures(report.gate), seconds
+    )
 
-    def untouched(version: str, settings: str) -> Iterator[ImageTasks]:
-        for work in image_tasks(run.source, run.s3, version, settings):
-            if PurePosixPath(locate(work.image.uri).path).stem not in corrected:
-                yield work
 
-    labeling = LabelRun(run, None, stop, progress, untouched)
+def _measures(gate: dict[str, Any]) -> dict[str, Any]:
+    """Return what the gate compared, without what the round's own measures say better."""
+    compared = {
+        who: {
+            "iou": measured["holdout"]["iou"],
+            "ciou": measured["holdout"]["ciou"],
+            "replay_iou": measured["replay"]["iou"],
+        }
+        for who, measured in gate["metrics"].items()
+    }
+    return {"gain": gate["gain"], "gain_ci": gate["gain_ci"], **compared}
+
+
+def label_all(run: RunFile, stop: threading.Event, progress: Progress) -> None:
+    """Label and publish every photograph by the current version.
+
+    Raises:
+        InputError: a photograph cannot be labeled or published.
+        ReadloopError: see :class:`pipeline.label.LabelRun`.
+    """
+    labeling = LabelRun(run, None, stop, progress)
     summary = labeling.label()
     if summary.failed or summary.unpublished:
         reasons = [row.reason for row in labeling.failures()] + list(summary.unpublished)

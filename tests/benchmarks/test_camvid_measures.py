@@ -1,6 +1,7 @@
 """The measures of the loop on photographs, against truths worked out by hand."""
 
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from benchmarks.camvid.annotators import corrected_regions, expected_verdict
 from benchmarks.camvid.measures import judge, pixels_to_change, quality
 from benchmarks.camvid.photos import Photo, PhotoSet, Truth
+from benchmarks.camvid.plot import plot
 from benchmarks.camvid.report import bars, table
 from benchmarks.camvid.settings import Play
 from labelstudio import brush
@@ -190,3 +192,17 @@ def test_a_folder_takes_one_play_only_and_the_rounds_that_there_are_images_for(
     play().check()
     with pytest.raises(ConfigError, match="was begun with another run file, seed"):
         play(seed=1, template={"model": "other"}).check()
+
+
+def test_the_drawing_has_the_measures_and_hollow_points_where_nothing_was_promoted() -> None:
+    before = {"worst": row(0, pixels_per_image=None, promoted=None)}
+    rounds = [row(2, promoted=False), row(4, miou=0.5, pixels_per_image=500.0)]
+    drawn = ET.fromstring(plot({"worst": rounds, "before": before}))  # noqa: S314
+    lines = drawn.findall("{*}polyline")
+    assert len(lines) == 4
+    # From 0 to 4 images across 60 to 400, from 0 to 0.75 up from 310 to 70.
+    assert lines[0].get("points") == "60.0,278.0 230.0,278.0 400.0,150.0"
+    # From 0 to 1 thousand pixels.
+    assert lines[3].get("points") == "670.0,70.0 840.0,190.0"
+    fills = [point.get("fill") for point in drawn.findall("{*}circle")][:3]
+    assert [fill == "white" for fill in fills] == [False, True, False]
