@@ -1,0 +1,188 @@
+"""The deployment follows the registry: a promotion under load, then a choice by hand.
+
+Real HTTP, model and store; Ray Serve alone is left out, which takes a minute to start.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Barrier, Event
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from labelstudio.interactive.backend import Backend
+from labelstudio.publishing.payload import regions_of
+from pipeline.records import Prediction
+from pipeline.registry.current import CurrentVersion
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.shards import write_shard
+from pipeline.storage.store import Store, open_store
+from pipeline.storage.tables import PredictionTables
+from tests.e2e.serve.conftest import PICTURE, SETTINGS, click, free_port, predicted
+from tests.versions import IOU_SHIFT, less_sure, make_current, record
+from workers.models import plan_model
+from workers.read.engine import ReadEngine
+from workers.serve.deployment import Server
+from workers.serve.job import ServeJob
+from workers.serve.settings import ServeSettings
+from workers.settings import LimitSettings, PoolSettings
+
+THREADS = 3
+PATIENCE_SECONDS = 240
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A server whose run says ``model: registry``; the first of two versions is current."""
+
+    address: str
+    secret: str
+    store: Store
+    rows: tuple[Prediction, ...]
+    first: str
+    second: str
+
+    def call(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send a request with the secret."""
+        login = ("readloop", self.secret)
+        return httpx.request(
+            method, self.address + path, auth=login, timeout=PATIENCE_SECONDS, **more
+        )
+
+    def health(self) -> Json:
+        """Return what the server says of itself."""
+        found: Json = self.call("GET", "/health").json()
+        return found
+
+    def until(self, holds: Callable[[Json], bool]) -> Json:
+        """Wait until the server's health is as wanted."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            if holds(found := self.health()):
+                return found
+            time.sleep(0.1)
+        pytest.fail(f"never came: {found}")
+
+    def click(self, task: int) -> httpx.Response:
+        """Add the same point of a query as everybody else, on a task."""
+        shown = [region for row in self.rows for region in regions_of(row, SETTINGS).regions]
+        whole = {
+            "id": task,
+            "data": {"image": "unused", "key": "any"},
+            "predictions": [{"id": 1, "updated_at": "1", "result": shown}],
+        }
+        context = {"result": [click(30, 40)]}
+        body = {"tasks": [whole], "params": {"context": context}}
+        return self.call("POST", "/predict", json=body)
+
+
+@pytest.fixture
+def follower(repository: Path, tmp_path: Path) -> Iterator[Follower]:
+    tiny = repository / "configs" / "models" / "tiny"
+    _, rows = predicted(ReadEngine.load(tiny), repository / "configs/demo/images" / PICTURE)
+    store = open_store(str(tmp_path / "store"), S3Settings())
+    PredictionTables(store).commit([write_shard(store, rows)])
+    first = record(store, tiny)
+    second = record(store, less_sure(tiny, tmp_path / "second"))
+    make_current(store, first)
+    secret = secrets.token_hex(16)
+    job = ServeJob(
+        store=store.uri,
+        s3=S3Settings(),
+        limits=LimitSettings(),
+        pool=PoolSettings(),
+        settings=ServeSettings(follow_seconds=0.5),
+        model=plan_model(str(tiny), S3Settings(), "float32"),
+        look=CurrentVersion(store.uri, S3Settings()),
+    )
+    make = partial(Backend, settings=SETTINGS, most_points=100)
+    with listening(lambda: Server(job, make, SecretStr(secret))) as address:
+        found = Follower(address, secret, store, tuple(rows), first, second)
+        found.health()
+        yield found
+
+
+@contextmanager
+def listening(make: Callable[[], Server]) -> Iterator[str]:
+    """Serve the deployment over HTTP as Ray Serve does: made, and called, on one event loop."""
+    made: list[Server] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if not made:
+                made.append(make())
+            response = await made[0](Request(scope, receive))
+            await response(scope, receive, send)
+
+    port = free_port()
+    config = uvicorn.Config(answer, port=port, lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(follower: Follower) -> None:
+    done, answering = Event(), Barrier(THREADS + 1)
+
+    def load(task: int) -> list[httpx.Response]:
+        answers = [follower.click(task)]
+        answering.wait(PATIENCE_SECONDS)
+        while not done.is_set():
+            answers.append(follower.click(task))
+        return [*answers, follower.click(task)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        loads = [pool.submit(load, task) for task in range(THREADS)]
+        try:
+            answering.wait(PATIENCE_SECONDS)
+            make_current(follower.store, follower.second)
+            health = follower.until(lambda found: found["model_version"] == follower.second)
+        finally:
+            done.set()
+    by_thread = [one.result() for one in loads]
+    assert {answer.status_code for answers in by_thread for answer in answers} == {200}
+    scores: dict[str, set[float]] = {follower.first: set(), follower.second: set()}
+    for answers in by_thread:
+        found = [answer.json()["results"][0] for answer in answers]
+        versions = [one["model_version"] for one in found]
+        change = versions.index(follower.second)
+        assert versions[0] == follower.first
+        assert set(versions[:change]) == {follower.first}, "the old one until the exchange"
+        assert set(versions[change:]) == {follower.second}, "and the new one from then on"
+        for one in found:
+            scores[one["model_version"]] |= {region["score"] for region in one["result"][:1]}
+    (old,), (new,) = scores[follower.first], scores[follower.second]
+    assert new - old == pytest.approx(IOU_SHIFT, abs=0.02), "each by the version that it names"
+    swap = health["last_swap"]
+    assert (swap["before"], swap["after"]) == (follower.first, follower.second)
+    assert 0 < swap["pause_seconds"] < swap["load_seconds"]
+    assert (health["swaps"], health["not_loaded"], health["following"]) == (1, None, True)
+
+    # a choice by hand holds, until the pointer moves
+    weights = str(Path(follower.store.uri.removeprefix("file://"), "models", follower.first))
+    assert follower.call("PUT", "/model", json={"model": weights}).status_code == 200
+    time.sleep(2)
+    assert follower.health()["model_version"] == follower.first
+    make_current(follower.store, follower.first)
+    make_current(follower.store, follower.second)
+    assert follower.until(lambda found: found["model_version"] == follower.second)["swaps"] == 3
