@@ -10,26 +10,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NoReturn
-
-from pydantic import TypeAdapter
 
 from labelstudio.publishing.publish import PublishSummary
 from pipeline.collect import CollectRun, CollectSummary
 from pipeline.config import RunFile
-from pipeline.errors import ExitCode, InputError, LabelStudioError, StoppedError, StorageError
+from pipeline.errors import InputError, LabelStudioError, StoppedError, StorageError
 from pipeline.learn import Learning
 from pipeline.learning.gate import Decision
 from pipeline.progress import Progress
 from pipeline.refreshing.clock import Clock
 from pipeline.refreshing.halt import Halt
 from pipeline.refreshing.lease import Lease
+from pipeline.refreshing.news import decided_since, new_corrections
+from pipeline.refreshing.report import RefreshReport, Relabeled
 from pipeline.refreshing.shelf import Begun, Shelf, Steps
 from pipeline.refreshing.triggers import Schedule, Wish, decide, pause
 from pipeline.registry.registry import Registry
-from pipeline.relabel import Relabeled, Relabeling
+from pipeline.relabel import Relabeling
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.store import open_store
 from pipeline.storage.training_sets import TrainingSets
@@ -37,38 +36,6 @@ from workers.cluster import ray_session
 
 _TRIES = 5
 _AGAIN_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshReport:
-    """What one refresh came to.
-
-    ``number`` is the refresh's, None when none was worth it. ``collected`` is what ``collect``
-    says, None without Label Studio. ``decision`` says whether to learn, and why. ``gate`` is the
-    decision about the candidate, None without one. ``relabeled`` and ``published`` are None unless
-    a version was promoted. ``seconds`` is the wall time of this call.
-    """
-
-    number: int | None
-    collected: dict[str, Any] | None
-    decision: Wish
-    gate: dict[str, Any] | None = None
-    promoted: bool = False
-    relabeled: Relabeled | None = None
-    published: PublishSummary | None = None
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """What the command ends with."""
-        unread = self.collected is not None and self.collected["failures"]
-        unlabeled = self.relabeled is not None and self.relabeled.failed
-        unshown = self.published is not None and self.published.failed
-        return ExitCode.FAILED_ROWS if unread or unlabeled or unshown else ExitCode.DONE
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the documented keys."""
-        return asdict(self)
 
 
 def refresh_once(
@@ -154,7 +121,7 @@ class Refresh:
                 wait = pause(self._run.refresh, failures)
                 self._progress.say(f"{error}; looking again in {wait}")
             else:
-                if report:
+                if report and report.number:
                     tell(report)
             self._clock.wait(self._stop, pause(self._run.refresh, failures).total_seconds())
         raise StoppedError("stopped; run again to go on")
@@ -197,6 +164,8 @@ class Refresh:
         begun = self._shelf.unfinished()
         if begun:
             self._progress.say(f"going on with refresh {begun.number}")
+            if self._shelf.steps(begun).read("learned", Decision) is None:
+                collect()  # it may have lacked what people have said since
         else:
             collected = collect()
             plain = collected.to_json() if collected else None
@@ -246,25 +215,11 @@ class Refresh:
 
     def _wish(self) -> Wish:
         last = self._shelf.last()
-        new = self._news(last)
+        new = new_corrections(self._store, last, self._progress.say)
         if self._now:
             return Wish(learn=True, why=f"{new} new corrections, and it was asked for", new=new)
         began_at = last.began_at if last else None
         return decide(self._run.refresh, new, began_at, self._clock.now())
-
-    def _news(self, last: Begun | None) -> int:
-        """Count the corrections since the last refresh, or training, that came to an end."""
-        decided = self._sets.decided()
-        seen = [last.corrections] if last else []
-        seen += [decided.tables[0].version] if decided else []
-        table = CorrectionTable(self._store)
-        try:
-            return table.news(max(seen, default=None))
-        except StorageError as error:
-            if error.retryable:
-                raise
-            self._progress.say(f"all corrections count as new: {error}")
-            return table.news(None)
 
     def _begin(self, wish: Wish, collected: dict[str, Any] | None) -> Begun:
         last, pointer, snapshot = self._shelf.last(), self._registry.current(), self._sets.latest()
@@ -284,7 +239,7 @@ class Refresh:
         return begun
 
     def _learn(self, begun: Begun) -> Decision:
-        known = self._decided_since(begun)
+        known = decided_since(self._store, begun)
         if known:
             return known
         return Learning(
@@ -294,18 +249,6 @@ class Refresh:
             progress=self._progress,
             check=self._lease.check,
         ).learn()
-
-    def _decided_since(self, begun: Begun) -> Decision | None:
-        """Return the decision of a training that ended just before this refresh was killed."""
-        latest = self._sets.latest()
-        if latest is None or latest.number <= begun.snapshot:
-            return None
-        outcomes = self._sets.outcomes(latest)
-        for entry in self._registry.chain()[begun.pointer :]:
-            lineage = self._registry.lineage(entry.version)
-            if entry.kind == "promote" and lineage.snapshot == latest.name:
-                outcomes.append(lineage.decision)
-        return TypeAdapter(Decision).validate_python(outcomes[-1]) if outcomes else None
 
     def _relabel(
         self, steps: Steps, version: str
@@ -320,7 +263,7 @@ class Refresh:
             steps.write_chosen(images)
         self._progress.say(f"{len(images)} images are labeled anew")
         if not images:
-            return Relabeled(0, 0, 0, 0, 0, 0.0), None
+            return Relabeled(), None
         relabeled = steps.once("relabeled", Relabeled, partial(relabeling.label, images))
         self._lease.check()
         if self._run.labelstudio is None or not self._is_current(version):

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.publishing.publish import PublishSummary
@@ -13,21 +12,10 @@ from pipeline.errors import StoppedError
 from pipeline.label import LabelRun
 from pipeline.progress import Progress
 from pipeline.records import ImageTasks
+from pipeline.refreshing.report import Relabeled
 from pipeline.refreshing.worth import Chooser
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Relabeled:
-    """What was labeled anew: images, their queries, and how those stand."""
-
-    images: int
-    queries: int
-    present: int
-    absent: int
-    failed: int
-    seconds: float
 
 
 class Relabeling:

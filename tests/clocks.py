@@ -2,17 +2,22 @@
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pipeline.refreshing.clock import Clock
 
 
 class FastClock(Clock):
-    """The test's own thread passes the time by waiting; other threads wait until it has passed."""
+    """The test's own thread passes the time by waiting; other threads wait until it has passed.
 
-    def __init__(self, now: datetime) -> None:
+    ``waiting`` is called whenever the test's own thread has waited.
+    """
+
+    def __init__(self, now: datetime, waiting: Callable[[], None] = lambda: None) -> None:
         self._now = now
         self._owner = threading.get_ident()
+        self.waiting = waiting
 
     def now(self) -> datetime:
         """Return the time that has been reached."""
@@ -27,6 +32,7 @@ class FastClock(Clock):
         end = self._now + timedelta(seconds=seconds)
         if threading.get_ident() == self._owner:
             self._now = end
+            self.waiting()
             return event.is_set()
         while self._now < end and not event.is_set():
             time.sleep(0.001)

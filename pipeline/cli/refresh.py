@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.refresh import RefreshReport
+    from pipeline.refreshing.report import RefreshReport
 
 
 def refresh(
@@ -43,6 +44,8 @@ def refresh(
         text = json.dumps(report.to_json()) if as_json else "\n".join(_lines(report))
         print(text, file=out, flush=True)
 
+    if watch and now:
+        raise ConfigError("--now: not with --watch, which would refresh without end")
     with chatter_on_stderr() as out, stop_on_signals("this step ends") as stop:
         progress = Progress()
         try:

@@ -12,6 +12,7 @@
 Started again, a refresh goes on with the first step whose file is missing.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,7 +83,9 @@ class Steps:
             StoppedError: somebody else has done it.
         """
         path = f"{self._folder}/{name}.json"
-        if not self._store.put_new(path, TypeAdapter(kind).dump_json(result, indent=2)):
+        plain = TypeAdapter(kind).dump_python(result, mode="json")
+        # Not dump_json, which writes the loss of a training that diverged (NaN) as null.
+        if not self._store.put_new(path, json.dumps(plain, indent=2).encode()):
             raise StoppedError(
                 f"{self._store.address.child(path).uri}: another refresh has written it; run again"
             )

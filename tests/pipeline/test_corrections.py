@@ -122,3 +122,29 @@ def test_shared_rows_are_those_of_queries_with_several_annotators(
     assert list(table.shared()) == []
     table.append([correct(1, 1), correct(2, 1), other, own])
     assert {row.id for row in table.shared()} == {"annotation 1", "another"}
+
+
+def test_news_are_what_can_teach_and_was_not_known(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    assert table.news(None) == 0
+    table.append([correct(1, 1), correct(2, 1), correct(3, 1)])
+    known = table.version
+    assert (table.news(None), table.news(known)) == (3, 0)
+    skipped = replace(correct(5, 2), verdict="skipped")
+    deleted = replace(correct(1, 2), verdict="deleted")
+    table.append([correct(2, 2), correct(4, 2), skipped, deleted])
+    table.append([correct(2, 3)])
+    assert (table.news(None), table.news(known)) == (3, 2)
+    assert CorrectionTable(store).news(known) == 2
+
+
+def test_units_are_what_has_a_correction_now(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    table = CorrectionTable(store)
+    table.append([correct(1, 1), correct(2, 1)])
+    table.append([replace(correct(1, 2), verdict="deleted")])
+    kept = correct(2, 1)
+    assert table.units() == {(kept.image_id, kept.label, kept.query)}

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,15 @@ def test_features_that_cannot_be_read_are_said(store: Store, predict: Predict) -
     table.alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
     with pytest.raises(StorageError, match="turned on Delta features that this version does not"):
         PredictionTables(store)
+
+
+def test_the_latest_prediction_of_each_query_comes_by_image(store: Store, predict: Predict) -> None:
+    tables = PredictionTables(store)
+    assert list(tables.latest(["id 1"])) == []
+    old = [predict(number, label) for number in (1, 2, 3) for label in ("road", "sky")]
+    tables.commit([write_shard(store, old)])
+    newer = replace(predict(2, "road"), key="newer", model_version="m2")
+    tables.commit([write_shard(store, [newer])])
+    found = list(PredictionTables(store).latest(["id 3", "id 9", "id 2"]))
+    assert [[row.image_id for row in rows] for rows in found] == [["id 3"] * 2, ["id 2"] * 2]
+    assert {row.key for row in found[1]} == {"newer", predict(2, "sky").key}

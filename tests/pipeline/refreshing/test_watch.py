@@ -1,0 +1,101 @@
+"""Watching: what it waits for is said, what may pass is tried again, a stop ends it with 3."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from pipeline.config import RunFile
+from pipeline.errors import ExitCode, StoppedError
+from pipeline.progress import Progress
+from pipeline.refresh import Refresh
+from pipeline.refreshing.halt import Halt
+from pipeline.refreshing.lease import Lease
+from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.store import Store
+from tests.clocks import FastClock
+from tests.workers.finetune.conftest import corrections
+
+
+@pytest.fixture
+def run(store: Store) -> RunFile:
+    return RunFile.model_validate(
+        {
+            "name": "test",
+            "store": store.uri,
+            "source": {"images": "photos"},
+            "model": "registry",
+            "refresh": {"at_least": 2, "poll": "10m"},
+        }
+    )
+
+
+def watch(run: RunFile, clock: FastClock, at: dict[int, Callable[[], object]]) -> list[str]:
+    """Watch, do something at some of the waits, and return what was said."""
+    told, count = StringIO(), [0]
+
+    def waiting() -> None:
+        count[0] += 1
+        at.get(count[0], lambda: None)()
+
+    clock.waiting = waiting
+    stop = Event()
+    at[max(at) + 1] = stop.set
+    turns = Refresh(run, now=False, stop=stop, progress=Progress(told), clock=clock)
+    with pytest.raises(StoppedError, match="run again to go on") as ended:
+        turns.watch(lambda _: pytest.fail("nothing was to be refreshed"))
+    assert ended.value.exit_code == ExitCode.STOPPED
+    return told.getvalue().splitlines()
+
+
+def test_what_it_waits_for_is_said_once(
+    run: RunFile, store: Store, clock: FastClock, tmp_path: Path
+) -> None:
+    (row, *_) = corrections(tmp_path / "photos", 1, store.s3)
+    told = watch(run, clock, {3: lambda: CorrectionTable(store).append([row]), 6: lambda: None})
+    assert told == [f"waiting: {count} new corrections, refresh.at_least is 2" for count in (0, 1)]
+
+
+def test_a_refresh_that_somebody_else_holds_is_tried_again(
+    run: RunFile, store: Store, clock: FastClock, tmp_path: Path
+) -> None:
+    rows = corrections(tmp_path / "photos", 2, store.s3)
+    other = Lease(store, timedelta(days=1), clock)
+
+    def begin() -> None:
+        other.take()
+        CorrectionTable(store).append(rows)
+
+    start = clock.now()
+    waiting, *again = watch(run, clock, {1: begin, 4: lambda: None})
+    assert waiting.startswith("waiting")
+    assert all(f"is refreshed by {other.owner}" in line for line in again)
+    pauses = [line.rpartition("looking again in ")[2] for line in again]
+    assert pauses == ["0:20:00", "0:40:00", "1:00:00", "1:00:00"]
+    assert clock.now() - start == timedelta(minutes=10 + 20 + 40 + 60 + 60)
+
+
+def test_what_fails_at_the_first_look_ends_it(
+    run: RunFile, store: Store, clock: FastClock, tmp_path: Path
+) -> None:
+    CorrectionTable(store).append(corrections(tmp_path / "photos", 2, store.s3))
+    Lease(store, timedelta(days=1), clock).take()
+    turns = Refresh(run, now=False, stop=Event(), progress=Progress(StringIO()), clock=clock)
+    with pytest.raises(StoppedError, match="is refreshed by"):
+        turns.watch(lambda _: None)
+
+
+def test_a_halt_is_set_by_either_and_leaves_the_other_alone() -> None:
+    stop = Event()
+    halt = Halt(stop)
+    assert not halt.wait(0.01)
+    halt.set()
+    assert halt.wait()
+    assert not stop.is_set()
+    other = Halt(stop)
+    stop.set()
+    assert other.is_set()
+    assert other.wait(1)
