@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.read.random_checkpoint import write_json
-from tests.read.reference import Pass, Points, Reference, Sizes, sasp
+from tests.read.reference import LEARNS, Pass, Points, Reference, Sizes, sasp
 from workers.read.tokenizer import ReadTokenizer
 
 SYSTEM = (
@@ -57,6 +57,7 @@ class _Recorder:
     def __init__(self, folder: Path, reference: Reference) -> None:
         self.folder, self.reference = folder, reference
         self.tokenizer = ReadTokenizer.from_folder(folder / "checkpoint")
+        self.embeddings: dict[bytes, tuple[Tensor, tuple[int, int]]] = {}
 
     def evaluation(self, name: str) -> dict[str, Any]:
         """Answer a question about one picture."""
@@ -130,13 +131,8 @@ class _Recorder:
             }
         for image, name in enumerate(("wide", "tall")):
             arrays |= _image_arrays(image, [s for n, s in segments if n == name], truths[name])
-        total = torch.autograd.grad(
-            losses["loss_loss"], list(learning.values()), retain_graph=True, allow_unused=True
-        )
-        gradients = {
-            key: torch.zeros_like(weight) if value is None else value
-            for (key, weight), value in zip(learning.items(), total, strict=True)
-        }
+        gradients = _gradients(losses["loss_loss"], learning)
+        constant, _ = self._losses(rows, encoded, truths, detached=True)
         key = "model.layers.0.self_attn.q_proj.weight"
         arrays[f"grad/{key}"] = gradients[key]
         arrays["grad/lm_head.weight_rownorm"] = gradients["lm_head.weight"].norm(dim=1)
@@ -147,7 +143,25 @@ class _Recorder:
             "fixed_sizes": True,
             "images": ["wide", "tall"],
             "prompts": prompts,
+            "rows": [
+                [[QUESTION.format(asked), answer] for name, asked, answer in rows if name == image]
+                for image in truths
+            ],
+            "sam_mask_shape_list": [
+                [list(self._embedded(self._image(name))[1]), list(PICTURES[name])]
+                for name in truths
+            ],
+            "losses": {
+                key.removeprefix("loss_"): float(value.detach()) for key, value in losses.items()
+            },
             "grad_norms": {key: float(value.norm()) for key, value in gradients.items()},
+            "grad_norm_groups": _group_norms(gradients),
+            "grad_norm_groups_mask_loss_only": _group_norms(
+                _gradients(losses["loss_mask_loss"], learning)
+            ),
+            "grad_norm_groups_mask_loss_points_detached": _group_norms(
+                _gradients(constant["loss_mask_loss"], learning)
+            ),
         }
 
     def validation(self) -> dict[str, Any]:
@@ -179,6 +193,7 @@ class _Recorder:
         rows: Sequence[tuple[str, str, str]],
         encoded: Sequence[Any],
         truths: dict[str, Tensor],
+        detached: bool = False,
     ) -> tuple[dict[str, Tensor], list[tuple[str, dict[str, Any]]]]:
         segments: list[tuple[str, dict[str, Any]]] = []
         entropies = []
@@ -187,7 +202,8 @@ class _Recorder:
             with torch.no_grad():
                 tokens = self.reference.project(self.reference.clip_features(image))
             passed = self.reference.run(ids, tokens)
-            segments += [(name, one) for one in self._segments(image, ids, tokens, passed)]
+            found = self._segments(image, ids, tokens, passed, detached=detached)
+            segments += [(name, one) for one in found]
             extra = len(passed.hidden) - len(ids)
             for position, label in enumerate(labels):
                 if label != -100:
@@ -215,22 +231,31 @@ class _Recorder:
         return losses, segments
 
     def _segments(
-        self, image: np.ndarray, ids: Sequence[int], tokens: Tensor, passed: Pass | None = None
+        self,
+        image: np.ndarray,
+        ids: Sequence[int],
+        tokens: Tensor,
+        passed: Pass | None = None,
+        *,
+        detached: bool = False,
     ) -> Iterator[dict[str, Any]]:
         passed = passed or self.reference.run(ids, tokens)
         extra = len(passed.hidden) - len(ids)
         for position, token in enumerate(ids):
             if token == self.tokenizer.seg_id:
-                yield self._segment(image, passed, passed.hidden[position + extra - 1])
+                state = passed.hidden[position + extra - 1]
+                yield self._segment(image, passed, state, detached=detached)
 
-    def _segment(self, image: np.ndarray, passed: Pass, state: Tensor) -> dict[str, Any]:
+    def _segment(
+        self, image: np.ndarray, passed: Pass, state: Tensor, *, detached: bool = False
+    ) -> dict[str, Any]:
         reference, hw = self.reference, image.shape[:2]
         count = reference.sizes.side**2
         similarity = passed.hidden[passed.start : passed.start + count] @ state
         points: Points = sasp(similarity, hw)
-        with torch.no_grad():
-            embedding, resized = reference.sam_embedding(image)
-        view = points.xy * torch.tensor([resized[1] / hw[1], resized[0] / hw[0]])
+        embedding, resized = self._embedded(image)
+        xy = points.xy.detach() if detached else points.xy
+        view = xy * torch.tensor([resized[1] / hw[1], resized[0] / hw[0]])
         query = reference.query(state)
         sparse, low, iou = reference.decode(embedding, view, points.labels, query)
         return {
@@ -244,6 +269,14 @@ class _Recorder:
             "embedding": embedding,
             "logits": reference.sam.postprocess_masks(low, resized, hw)[0, 0],
         }
+
+    @torch.no_grad()
+    def _embedded(self, image: np.ndarray) -> tuple[Tensor, tuple[int, int]]:
+        """SAM's embedding, once an image."""
+        key = image.tobytes()
+        if key not in self.embeddings:
+            self.embeddings[key] = self.reference.sam_embedding(image)
+        return self.embeddings[key]
 
     def _mask_arrays(
         self, image: np.ndarray, passed: Pass, answered: Sequence[int]
@@ -315,6 +348,21 @@ class _Recorder:
             for key, value in arrays.items()
         }
         np.savez(self.folder / "goldens" / file, **plain)
+
+
+def _gradients(loss: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = torch.autograd.grad(loss, list(weights.values()), retain_graph=True, allow_unused=True)
+    return {
+        key: torch.zeros_like(weight) if value is None else value
+        for (key, weight), value in zip(weights.items(), found, strict=True)
+    }
+
+
+def _group_norms(gradients: dict[str, Tensor]) -> dict[str, float]:
+    groups: dict[str, list[Tensor]] = {group: [] for group in LEARNS}
+    for key, gradient in gradients.items():
+        groups[next(group for group in LEARNS if group in key)].append(gradient.norm())
+    return {group: float(torch.stack(norms).norm()) for group, norms in groups.items()}
 
 
 def _image_arrays(image: int, segments: Sequence[dict[str, Any]], truth: Tensor) -> dict[str, Any]:

@@ -140,6 +140,86 @@ def test_a_listed_file_that_no_case_tells_about_is_a_failure(recorded: Path) -> 
     assert result.array.startswith("(not run: ")
 
 
+@pytest.mark.parametrize(
+    ("part", "kind", "case"),
+    [
+        ("cases", "evaluate", "p06_small"),
+        ("train", "train", "t4_no_seg_at_all"),
+        ("val", "val", "val_v1"),
+        ("sasp", "sasp", "r04_v7b"),
+    ],
+)
+def test_a_new_key_of_a_case_is_a_failure(recorded: Path, part: str, kind: str, case: str) -> None:
+    entries = json.loads((recorded / "manifest.json").read_text())[part]
+    (chosen,) = (entry for entry in entries if case in (entry.get("case"), entry.get("key")))
+    files = {"sasp.npz": {"kind": "sasp"}} if kind == "sasp" else {}
+    rewrite(recorded, **{part: [chosen | {"a_new_key": 1.5}]}, files=files)
+    results = [result for result in run_conformance(recorded, [kind]) if result.name == case]
+    (failed,) = (result for result in results if not result.ok)
+    assert failed.array == "manifest.a_new_key (nothing computed to compare it with)"
+
+
+def test_a_file_is_what_the_manifest_says(recorded: Path) -> None:
+    files = json.loads((recorded / "manifest.json").read_text())["files"]
+    name = "pre_land_480x640.npz"
+    whole = {"orig_hw": [[2], "int32"]}
+    told = files[name] | {"arrays": whole, "sam_mask_shape": [[768, 1024], [480, 641]], "new": 0}
+    rewrite(recorded, files={name: told})
+    failed = [result for result in run_conformance(recorded, ["preprocess"]) if not result.ok]
+    assert {(one.name, one.array) for one in failed} == {
+        (name, "manifest.arrays"),
+        (name, "manifest.sam_mask_shape"),
+        (name, "manifest.new (nothing computed to compare it with)"),
+    }
+
+
+def test_every_number_that_a_manifest_records_is_compared(recorded: Path) -> None:
+    manifest = json.loads((recorded / "manifest.json").read_text())
+    (chosen,) = (case for case in manifest["cases"] if case["case"] == "p06_small")
+    wrong = {
+        "raw_prompt": "no",
+        "orig_hw": [1, 1],
+        "sam_hw": [1, 1],
+        "min_gen_margin": chosen["min_gen_margin"] + 0.1,
+        "object_presence": [False],
+        "mask_pos_frac": chosen["mask_pos_frac"] + 0.01,
+        "frac_abs_logit_lt_1e-3": chosen["frac_abs_logit_lt_1e-3"] + 0.01,
+        "label_counts": chosen["label_counts"] | {"pos": 99},
+    }
+    rewrite(recorded, cases=[chosen | wrong], files={})
+    failed = [result for result in run_conformance(recorded, ["evaluate"]) if not result.ok]
+    assert {one.array for one in failed} == {f"manifest.{key}" for key in wrong}
+
+
+def test_gradients_without_points_are_told_from_those_with(recorded: Path) -> None:
+    entries = json.loads((recorded / "manifest.json").read_text())["train"]
+    (case,) = (entry for entry in entries if entry["case"] == "t1_all_seg")
+    detached = "grad_norm_groups_mask_loss_points_detached"
+    through_points = case["grad_norm_groups_mask_loss_only"]
+    assert case[detached] != through_points
+    rewrite(recorded, train=[case], files={})
+    assert all(result.ok for result in run_conformance(recorded, ["train"]))
+    rewrite(recorded, train=[case | {detached: through_points}])
+    failed = [result for result in run_conformance(recorded, ["train"]) if not result.ok]
+    assert [result.array for result in failed] == [detached]
+
+
+def test_a_case_that_another_one_hides_or_that_lacks_its_name_is_a_failure(recorded: Path) -> None:
+    (case,) = json.loads((recorded / "manifest.json").read_text())["val"]
+    rewrite(recorded, val=[case, case], files={})
+    failed = [result for result in run_conformance(recorded, ["val"]) if not result.ok]
+    assert [result.array for result in failed] == ["(not run: another case has the same name)"]
+    rewrite(recorded, val=[{"file": case["file"]}])
+    (failed,) = run_conformance(recorded, ["val"])
+    assert failed.array == "(not run: KeyError 'case')"
+
+
+def test_what_is_not_compared_is_named_with_its_reason() -> None:
+    reasons = report([])["not_compared"]
+    assert {"files", "evaluate", "train", "val", "sasp"} == reasons.keys()
+    assert all(text for told in reasons.values() for text in told.values())
+
+
 def test_a_kind_that_nobody_knows_is_a_failure(recorded: Path) -> None:
     files = {"other.npz": {"kind": "other"}, "bare.npz": {}}
     rewrite(recorded, files=files, cases=[], train=[], sasp=[], val=[], more=[{"case": "x"}])

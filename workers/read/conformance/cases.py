@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -55,7 +55,7 @@ NEAR_ZERO_LOGIT = 1e-3
 class Computed(Protocol):
     """An array of ours that can be held against a recorded one."""
 
-    def difference(self, recorded: np.ndarray, stride: int) -> tuple[float | None, float]:
+    def difference(self, recorded: Any, stride: int) -> tuple[float | None, float]:  # noqa: ANN401
         """Worst difference and its bound, see :class:`CaseResult`; None if shapes differ."""
 
 
@@ -72,7 +72,7 @@ class Values:
 
     def difference(self, recorded: np.ndarray, stride: int) -> tuple[float | None, float]:
         """Compare with ``recorded``, which holds every ``stride``-th element."""
-        ours = _array(self.value)
+        ours, recorded = _array(self.value), np.asarray(recorded)
         ours = ours[_every(ours.ndim, self.strided, stride)].astype(np.float64)
         tolerance = self.tolerance if recorded.dtype.kind == "f" else EXACT
         if ours.shape != recorded.shape:
@@ -98,10 +98,22 @@ class MaskBits:
         return float(wrong.sum()), EXACT.absolute
 
 
+@dataclass(frozen=True, slots=True)
+class Same:
+    """A value of ours that a recorded one, of any JSON type, has to equal."""
+
+    value: object
+
+    def difference(self, recorded: object, stride: int) -> tuple[float | None, float]:
+        """Return 1 if they differ."""
+        assert stride == 1, "values are never strided"
+        return float(recorded != self.value), EXACT.absolute
+
+
 def compare(
     name: str,
     kind: str,
-    recorded: Mapping[str, np.ndarray],
+    recorded: Mapping[str, Any],
     computed: Mapping[str, Computed],
     left_out: Collection[str] = (),
 ) -> Iterator[CaseResult]:

@@ -1,6 +1,6 @@
 """Cases of kind ``evaluate``: one image and one prompt to an answer, points and masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,15 +8,18 @@ import torch
 
 from workers.read.config import SasPSettings
 from workers.read.conformance.cases import (
+    NEAR_ZERO_LOGIT,
     POINT_PIXELS,
+    TENSOR,
     CaseResult,
     Computed,
     MaskBits,
+    Same,
     Tolerance,
     Values,
     compare,
-    count,
 )
+from workers.read.conformance.entries import compare_entry, without_image_tokens
 from workers.read.conformance.sasp import sasp_arrays
 from workers.read.conformance.subject import PERSONS, Subject
 from workers.read.inference import (
@@ -31,6 +34,7 @@ from workers.read.inference import (
 from workers.read.masks import SegMask
 from workers.read.model import ReadModel
 from workers.read.prompt import PromptSettings, prompt
+from workers.read.sasp import NEGATIVE, NEUTRAL, POSITIVE
 
 SHARED_NAMES = {
     "points": "points",
@@ -40,6 +44,9 @@ SHARED_NAMES = {
     "grid_h_w_padh_padw": "sasp_grid_h_w_padh_padw",
 }
 """Names of SasP's arrays in the cases of SasP alone: names here."""
+
+ROUNDED = 1e-6
+"""Shares were recorded in float32."""
 
 
 def names(subject: Subject, kind: str) -> list[str]:
@@ -75,23 +82,61 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
         computed |= _masks(masks, image, model.settings.sasp)
     else:
         computed["mask_shape"] = Values(list(image.image_hw))
-    yield from _texts(name, kind, case, subject, list(generated.ids))
+    entry = _texts(case, subject, list(generated.ids)) | _told(masks, image, computed)
+    yield from compare_entry(name, kind, case, entry)
     yield from compare(name, kind, subject.recorded(case["file"]), computed)
 
 
-def _texts(
-    name: str, kind: str, case: dict[str, Any], subject: Subject, ids: list[int]
-) -> Iterator[CaseResult]:
+def _texts(case: dict[str, Any], subject: Subject, ids: list[int]) -> dict[str, Computed]:
     tokenizer = subject.tokenizer
     settings = PromptSettings.from_dict({"person": PERSONS[case["template"]]})
-    ours = {
-        "prompt": prompt(case["question"], settings),
-        "generated_text": tokenizer.decode(ids, skip_special=False),
-        "generated_text_skip_special": tokenizer.decode(ids),
-        "n_seg": ids.count(tokenizer.seg_id),
+    asked = prompt(case["question"], settings)
+    return {
+        "prompt": Same(asked),
+        "raw_prompt": Same(without_image_tokens(asked)),
+        "generated_text": Same(tokenizer.decode(ids, skip_special=False)),
+        "generated_text_skip_special": Same(tokenizer.decode(ids)),
+        "n_seg": Values(ids.count(tokenizer.seg_id)),
     }
-    for array, value in ours.items():
-        yield count(name, kind, array, int(value != case[array]))
+
+
+def _told(
+    masks: list[SegMask], image: EncodedImage, computed: Mapping[str, Computed]
+) -> dict[str, Computed]:
+    """What the manifest tells of an answer's tensors, in single numbers."""
+    margins = computed["gen_margin"]
+    assert isinstance(margins, Values)
+    told: dict[str, Computed] = {
+        "orig_hw": Values(list(image.image_hw)),
+        "sam_hw": Values(list(image.resized_hw)),
+        "min_gen_margin": Values(torch.as_tensor(margins.value).min()),
+        "pred_mask_all_zero": Values(not any((mask.logits > 0).any() for mask in masks)),
+    }
+    if "object_presence" in computed:
+        told["object_presence"] = computed["object_presence"]
+    if masks:
+        group = "ext_" if len(masks) > 1 else ""
+        told |= {f"{group}{key}": value for key, value in _shares(masks).items()}
+    return told
+
+
+def _shares(masks: list[SegMask]) -> dict[str, Computed]:
+    """Shares of pixels, which may be off by those near the bounds, and points by label."""
+    logits = torch.stack([mask.logits for mask in masks])
+    labels = torch.cat([mask.points.labels for mask in masks if mask.points is not None])
+    positive = (logits > 0).double().mean()
+    near = (logits.abs() < NEAR_ZERO_LOGIT).double().mean()
+    edge = ((logits.abs() - NEAR_ZERO_LOGIT).abs() < TENSOR.absolute).double().mean()
+    counts = {
+        "pos": int((labels == POSITIVE).sum()),
+        "neg": int((labels == NEGATIVE).sum()),
+        "neutral": int((labels == NEUTRAL).sum()),
+    }
+    return {
+        "mask_pos_frac": Values(positive, tolerance=Tolerance(ROUNDED + float(near))),
+        "frac_abs_logit_lt_1e-3": Values(near, tolerance=Tolerance(ROUNDED + float(edge))),
+        "label_counts": Same(counts),
+    }
 
 
 def _language(

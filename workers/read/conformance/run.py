@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workers.read.conformance import (
     validation,
 )
 from workers.read.conformance.cases import CaseResult, failure
+from workers.read.conformance.entries import NOT_COMPARED, compare_listing
 from workers.read.conformance.subject import Subject
 from workers.read.errors import CheckpointError, ReadError
 
@@ -42,6 +44,9 @@ RUNNERS = {
     "val": Runner(validation.names, validation.run),
     "checkpoint": Runner(forms.names, forms.run),
 }
+
+UNUSABLE = (ValueError, OSError, KeyError, IndexError, TypeError, RuntimeError, AssertionError)
+"""What damaged or unknown recordings make a runner raise."""
 
 LISTS = ("cases", "train", "sasp", "val", "files")
 """Parts of a manifest that list cases, and its files."""
@@ -70,7 +75,10 @@ def run_conformance(
         for kind in listed.keys() - chosen.keys():
             tell(f"left out: {listed[kind]} of kind {kind}")
     for kind, runner in chosen.items():
-        for name in runner.names(subject, kind):
+        results += _attempt(kind, "files", partial(compare_listing, subject, kind))
+        names, wrong = _names(runner, subject, kind)
+        results += wrong
+        for name in names:
             tell(f"{kind} {name}")
             results += _run(runner, subject, kind, name)
     if not results:
@@ -79,8 +87,11 @@ def run_conformance(
 
 
 def report(results: Iterable[CaseResult]) -> dict[str, Any]:
-    """Results as a JSON object."""
-    return {"cases": [asdict(result) for result in results]}
+    """Results as a JSON object, and what is recorded but not compared, with the reasons."""
+    return {
+        "cases": [asdict(result) for result in results],
+        "not_compared": {kind: dict(reasons) for kind, reasons in NOT_COMPARED.items()},
+    }
 
 
 def table(results: Iterable[CaseResult]) -> list[str]:
@@ -114,14 +125,33 @@ def _unknown(subject: Subject) -> list[CaseResult]:
     return [*files, *parts]
 
 
-def _run(runner: Runner, subject: Subject, kind: str, name: str) -> list[CaseResult]:
+def _names(runner: Runner, subject: Subject, kind: str) -> tuple[list[str], list[CaseResult]]:
+    """Names of a kind's cases, and failures for those of which only one would be run."""
     try:
-        results = list(runner.run(subject, kind, name))
+        names = runner.names(subject, kind)
+    except UNUSABLE as error:
+        return [], [failure(kind, kind, f"(not run: {type(error).__name__} {error})")]
+    twice = [name for name, listed in Counter(names).items() if listed > 1]
+    return list(dict.fromkeys(names)), [
+        failure(name, kind, "(not run: another case has the same name)") for name in twice
+    ]
+
+
+def _run(runner: Runner, subject: Subject, kind: str, name: str) -> list[CaseResult]:
+    results = _attempt(kind, name, partial(runner.run, subject, kind, name))
+    return results or [failure(name, kind, "(not run: nothing was compared)")]
+
+
+def _attempt(
+    kind: str, name: str, compared: Callable[[], Iterator[CaseResult]]
+) -> list[CaseResult]:
+    """Compare; what a wrong recording raises is a failure of its case, and the others go on."""
+    try:
+        return list(compared())
     except CheckpointError:
         raise
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except UNUSABLE as error:
         return [failure(name, kind, f"(not run: {type(error).__name__} {error})")]
-    return results or [failure(name, kind, "(not run: nothing was compared)")]
 
 
 def _severity(result: CaseResult) -> tuple[bool, float]:

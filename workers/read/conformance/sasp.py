@@ -15,6 +15,7 @@ from workers.read.conformance.cases import (
     compare,
     count,
 )
+from workers.read.conformance.entries import compare_entry
 from workers.read.conformance.subject import Subject
 from workers.read.sasp import SasPPoints, ordered_cells, sasp_grid, sasp_points
 
@@ -30,7 +31,7 @@ def names(subject: Subject, kind: str) -> list[str]:
     recorded = [
         name.split("/")[0] for file in subject.files(kind) for name in subject.recorded(file)
     ]
-    return list(dict.fromkeys([*keys, *recorded]))
+    return [*keys, *(key for key in dict.fromkeys(recorded) if key not in keys)]
 
 
 def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
@@ -44,6 +45,7 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
     similarity = torch.from_numpy(recorded[INPUT]).requires_grad_()
     image_hw, settings = tuple(entry["shape"]), SasPSettings(**entry["params"])
     points = sasp_points(similarity, image_hw, settings)
+    yield from compare_entry(name, kind, entry, _entry(points, similarity, image_hw, settings))
     if "raises" in entry:
         yield count(name, kind, "points", len(points.xy))
         return
@@ -52,6 +54,18 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
         gradient = _gradient(points.xy, similarity)
         computed[GRADIENT] = Values(gradient, tolerance=GRADIENT_TOLERANCE)
     yield from compare(name, kind, recorded, computed, left_out=[INPUT])
+
+
+def _entry(
+    points: SasPPoints, similarity: Tensor, image_hw: tuple[int, int], settings: SasPSettings
+) -> dict[str, Computed]:
+    """What the manifest tells of a map and its points."""
+    grid = sasp_grid(similarity.detach(), image_hw, settings)
+    return {
+        "side": Values(similarity.numel() ** 0.5),
+        "n": Values(len(points.xy)),
+        "negative_pad": Values(min(grid.pad_rows, grid.pad_columns) < 0),
+    }
 
 
 def sasp_arrays(

@@ -3,9 +3,16 @@
 from collections.abc import Iterator
 
 from workers.read.conformance.cases import CaseResult, count, failure
+from workers.read.conformance.entries import without_image_tokens
 from workers.read.conformance.subject import PERSONS, Subject
 from workers.read.prompt import PromptSettings, prompt
 from workers.read.tokenizer import IMAGE_TOKEN_ID, ReadTokenizer
+
+ROW_KEYS = {
+    "strings": {"text", "ids", "ids_nospecial", "decode", "decode_skip"},
+    "prompts": {"case", "template", "question", "answer", "use_im_start_end", "prompt", "ids"},
+}
+"""Keys of the recorded rows: what ids and texts are made from, and those that are compared."""
 
 SPECIAL = {
     "SEG": "seg_id",
@@ -35,6 +42,9 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
     for part, differing in parts.items():
         for array, number in differing.items():
             yield count(name, kind, f"{part}.{array}" if array else part, number)
+    for part, known in ROW_KEYS.items():
+        for key in sorted({key for row in recorded[part] for key in row} - known):
+            yield failure(name, kind, f"{part}.{key} (nothing computed to compare it with)")
     for part in recorded.keys() - parts.keys():
         yield failure(name, kind, f"{part} (nothing computed to compare it with)")
 
@@ -54,14 +64,14 @@ def _strings(rows: list[dict], tokenizer: ReadTokenizer) -> dict[str, int]:
 
 
 def _prompts(rows: list[dict], tokenizer: ReadTokenizer) -> dict[str, int]:
-    """Ids of every prompt; texts of those with the tokens around the image, as all releases."""
+    """Texts and ids of every prompt, with and without the tokens around the image."""
     differing = {"ids": 0, "prompt": 0}
     for row in rows:
         differing["ids"] += tokenizer.encode_prompt(row["prompt"]) != row["ids"]
-        if row["use_im_start_end"]:
-            settings = PromptSettings.from_dict({"person": PERSONS[row["template"]]})
-            ours = prompt(row["question"], settings, row["answer"])
-            differing["prompt"] += ours != row["prompt"]
+        settings = PromptSettings.from_dict({"person": PERSONS[row["template"]]})
+        ours = prompt(row["question"], settings, row["answer"])
+        ours = ours if row["use_im_start_end"] else without_image_tokens(ours)
+        differing["prompt"] += ours != row["prompt"]
     return differing
 
 

@@ -14,27 +14,40 @@ from workers.read.conformance.batches import (
     teacher_forced,
 )
 from workers.read.conformance.cases import (
-    GRADIENT_NORM,
     LOSS,
     CaseResult,
     Computed,
-    Tolerance,
+    Same,
     Values,
     compare,
     count,
 )
+from workers.read.conformance.entries import NOT_COMPARED, compare_entry, prompts_of
+from workers.read.conformance.gradients import (
+    NORMS,
+    Gradients,
+    gradient_arrays,
+    gradients_of,
+    recorded_norms,
+    train_only,
+)
 from workers.read.conformance.subject import Subject
 from workers.read.keys import released_key
 from workers.read.masks import SegMask
-from workers.read.model import ReadModel
 from workers.read.train import TrainingBatch, TrainingLosses, training_step_losses
 
-GRADIENT = Tolerance(1e-8, of_largest=1e-3)
-TOTAL, MASK_ONLY = "grad/", "grad_mask_loss/"
-ROW_NORM, SEG_ROW = "_rownorm", "[SEG]"
-GROUPS, GROUPS_MASK_ONLY = "grad_norm_groups", "grad_norm_groups_mask_loss_only"
+ENTRY_LEFT_OUT = (*NOT_COMPARED["train"], "rows", "losses", *NORMS)
+"""Keys that are no matter of the entry alone: rows become prompts, the others are arrays here."""
+
 INPUTS = ("labels", "offset")
-UNSHIFTED = ("input_ids", "attention_masks", "loss_ce_loss", "similarity_", "shape_used_")
+UNSHIFTED = (
+    "input_ids",
+    "attention_masks",
+    "loss_ce_loss",
+    "losses.ce_loss",
+    "similarity_",
+    "shape_used_",
+)
 """Arrays that do not depend on the image size that a row was given."""
 
 
@@ -56,30 +69,16 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
     recorded = subject.recorded(case["file"])
     truths = _truths(recorded)
     batch = _batch(subject, case, recorded, truths)
+    yield from compare_entry(name, kind, case, _entry(case, batch, truths), ENTRY_LEFT_OUT)
     if "raises" in case:
         yield from _trains(subject, kind, name, batch, recorded)
         return
-    weights = _train_only(subject.model, case["grad_norms"])
+    weights = train_only(subject.model, case["grad_norms"])
     losses = training_step_losses(subject.model, batch)
-    total = _gradients(losses.loss, weights)
-    mask_only = _gradients(losses.bce + losses.dice, weights)
-    computed = _losses(losses) | _segments(batch, losses)
-    computed |= _inputs(subject, batch) | {
-        "grad_norms": Values(
-            [float(total[key].norm()) for key in case["grad_norms"]], tolerance=GRADIENT_NORM
-        ),
-    }
-    for array, gradients in ((GROUPS, total), (GROUPS_MASK_ONLY, mask_only)):
-        if array in case:
-            norms = _group_norms(gradients, list(case[array]))
-            computed[array] = Values(norms, tolerance=GRADIENT_NORM)
-            recorded[array] = np.array(list(case[array].values()))
-    for array in recorded:
-        for prefix, gradients in ((TOTAL, total), (MASK_ONLY, mask_only)):
-            if array.startswith(prefix):
-                values = _part(gradients, array.removeprefix(prefix), batch.seg_id)
-                computed[array] = Values(values, tolerance=GRADIENT)
-    recorded["grad_norms"] = np.array([norm or 0.0 for norm in case["grad_norms"].values()])
+    computed = _losses(losses) | _segments(batch, losses) | _inputs(subject, batch)
+    computed |= gradient_arrays(case, recorded, Gradients.of(losses, weights), batch.seg_id)
+    recorded |= {f"losses.{key}": value for key, value in case.get("losses", {}).items()}
+    recorded |= recorded_norms(case)
     left_out = [*_left_out(recorded, truths)]
     shifted = {} if case["fixed_sizes"] else _shifted_sizes(batch, losses)
     if shifted:
@@ -88,25 +87,49 @@ def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
     yield from compare(name, kind, recorded, computed, left_out=left_out)
 
 
+def _entry(
+    case: Mapping[str, Any], batch: TrainingBatch, truths: Sequence[Tensor]
+) -> dict[str, Computed]:
+    """What the manifest tells of the rows; images without masks have the view's size."""
+    shapes = [
+        [list(resized), list(size if len(truth) else resized)]
+        for resized, size, truth in zip(batch.resized_hw, batch.image_hw, truths, strict=True)
+    ]
+    return {
+        "prompts": prompts_of(case.get("rows", []), case["prompts"]),
+        "sam_mask_shape_list": Same(shapes),
+    }
+
+
 def _batch(
     subject: Subject,
     case: Mapping[str, Any],
     recorded: Mapping[str, np.ndarray],
     truths: Sequence[Tensor],
 ) -> TrainingBatch:
-    masks = [mask for truth in truths for mask in truth]
     labels = torch.from_numpy(recorded["labels"]).long()
-    if "raises" in case:  # one truth for all the [SEG] of a row, which the original cannot take
-        segs = int((labels == subject.tokenizer.seg_id).sum())
-        masks = [masks[0]] * segs
+    rows_of_image = np.diff(recorded["offset"]).tolist()
+    masks = [mask for truth in truths for mask in truth]
+    if "raises" in case:
+        masks = _repeated(truths, rows_of_image, labels == subject.tokenizer.seg_id)
     return teacher_forced(
         subject,
         places=[image_place(subject, stem) for stem in case["images"]],
-        rows_of_image=np.diff(recorded["offset"]).tolist(),
+        rows_of_image=rows_of_image,
         prompts=case["prompts"],
         labels=labels,
         masks=masks,
     )
+
+
+def _repeated(truths: Sequence[Tensor], rows_of_image: Sequence[int], seg: Tensor) -> list[Tensor]:
+    """A truth for every ``[SEG]`` (R, L): an image's last one serves for those that have none."""
+    masks, row = [], 0
+    for truth, rows in zip(truths, rows_of_image, strict=True):
+        segs = int(seg[row : row + rows].sum())
+        masks += [truth[min(index, len(truth) - 1)] for index in range(segs)]
+        row += rows
+    return masks
 
 
 def _inputs(subject: Subject, batch: TrainingBatch) -> dict[str, Computed]:
@@ -129,9 +152,9 @@ def _trains(
     model = subject.model
     parts = ("model.text_hidden_fcs.", "lm_head.", "model.embed_tokens.", "model.layers.")
     released = [released_key(key) for key, _ in model.named_parameters()]
-    weights = _train_only(model, [key for key in released if key.startswith(parts)])
+    weights = train_only(model, [key for key in released if key.startswith(parts)])
     losses = training_step_losses(model, batch)
-    gradients = _gradients(losses.loss, weights)
+    gradients = gradients_of(losses.loss, weights)
     still = sum(not (norm > 0) for norm in (value.norm() for value in gradients.values()))
     yield count(name, kind, "[SEG] without mask", len(batch.masks) - len(losses.segments))
     yield count(name, kind, "weights without gradient", still)
@@ -148,15 +171,6 @@ def _shifted_sizes(batch: TrainingBatch, losses: TrainingLosses) -> dict[str, Co
     if used == right:
         return {}
     return {f"shape_used_{index}": Values(list(size)) for index, size in enumerate(used)}
-
-
-def _group_norms(gradients: Mapping[str, Tensor], groups: Sequence[str]) -> list[float]:
-    """Norm of each group's gradients; one belongs to the first group whose name its own holds."""
-    squares = dict.fromkeys(groups, 0.0)
-    for key, gradient in gradients.items():
-        group = next(group for group in groups if group in key)
-        squares[group] += float(gradient.norm()) ** 2
-    return [square**0.5 for square in squares.values()]
 
 
 def _truths(recorded: Mapping[str, np.ndarray]) -> list[Tensor]:
@@ -177,36 +191,6 @@ def _left_out(recorded: Collection[str], truths: Sequence[Tensor]) -> Collection
     return names
 
 
-def _train_only(model: ReadModel, released: Collection[str]) -> dict[str, Tensor]:
-    """Freeze all weights but those of the given released names, which are returned."""
-    chosen: dict[str, Tensor] = {}
-    for key, weight in model.named_parameters():
-        name = released_key(key)
-        weight.requires_grad_(name in released)
-        if name in released:
-            chosen[name] = weight
-    return chosen
-
-
-def _gradients(loss: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gradient of ``loss`` with respect to each weight, zeros where it does not depend on it."""
-    if not loss.requires_grad:
-        return {key: torch.zeros_like(weight) for key, weight in weights.items()}
-    gradients = torch.autograd.grad(
-        loss, list(weights.values()), retain_graph=True, materialize_grads=True
-    )
-    return dict(zip(weights, gradients, strict=True))
-
-
-def _part(gradients: Mapping[str, Tensor], name: str, seg_id: int) -> Tensor:
-    """The gradient that ``name`` speaks of: whole, one row, or the norm of each row."""
-    if name.endswith(ROW_NORM):
-        return gradients[name.removesuffix(ROW_NORM)].norm(dim=1)
-    if name.endswith(SEG_ROW):
-        return gradients[name.removesuffix(SEG_ROW)][seg_id]
-    return gradients[name]
-
-
 def _losses(losses: TrainingLosses) -> dict[str, Computed]:
     values = {
         "loss": losses.loss,
@@ -215,7 +199,11 @@ def _losses(losses: TrainingLosses) -> dict[str, Computed]:
         "mask_dice_loss": losses.dice,
         "mask_loss": losses.bce + losses.dice,
     }
-    return {f"loss_{name}": Values(value, tolerance=LOSS) for name, value in values.items()}
+    return {
+        f"{prefix}{name}": Values(value, tolerance=LOSS)
+        for prefix in ("loss_", "losses.")
+        for name, value in values.items()
+    }
 
 
 def _segments(batch: TrainingBatch, losses: TrainingLosses) -> dict[str, Computed]:

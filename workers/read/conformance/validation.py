@@ -6,6 +6,7 @@ import torch
 
 from workers.read.conformance.batches import point_arrays, teacher_forced
 from workers.read.conformance.cases import CaseResult, Computed, MaskBits, Values, compare
+from workers.read.conformance.entries import compare_entry
 from workers.read.conformance.subject import Subject
 from workers.read.train import training_step_losses
 
@@ -22,6 +23,7 @@ def names(subject: Subject, kind: str) -> list[str]:
 def run(subject: Subject, kind: str, name: str) -> Iterator[CaseResult]:
     """Compare queries, points and masks. The truth does not matter, so the masks are empty."""
     case = subject.entry(kind, "case", name)
+    yield from compare_entry(name, kind, case, {})
     recorded, prompts = subject.recorded(case["file"]), case["prompts"]
     truth = torch.zeros(tuple(recorded["pred_mask_shape"]))
     batch = teacher_forced(
