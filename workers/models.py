@@ -17,12 +17,12 @@ from pipeline.errors import ModelUnusableError
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import ObjectInfo, Store, open_store
 from workers.read.errors import CheckpointError
+from workers.read.hub import HUB_ERRORS
 from workers.read.identity import identify
 from workers.settings import PoolSettings, Precision
 
 if TYPE_CHECKING:
     from workers.read.engine import ReadEngine
-    from workers.read.inspection import Inspection
 
 SPREAD = "auto"
 """Device of a model that is spread over all GPUs that a replica may see."""
@@ -120,20 +120,28 @@ def plan_model(source: str, s3: S3Settings, precision: Precision) -> PlannedMode
     return PlannedModel(pinned, version, settings_json)
 
 
-def inspect_model(source: str, clip: Path | None = None) -> "tuple[str, Inspection]":
-    """Find a model and describe it; returns where it lies for good as well.
+def unreachable(source: str, error: Exception) -> ModelUnusableError:
+    """Say that a hub id leads nowhere."""
+    reason = str(error).strip().split("\n")[0]
+    return ModelUnusableError(
+        f"model {source}: neither a folder here, nor in the hub's cache, nor to be had from "
+        f"the hub ({reason})"
+    )
+
+
+def hub_id(source: str) -> tuple[str, str | None]:
+    """Take a hub id apart: name and revision.
 
     Raises:
-        ModelUnusableError: there is no such model, or a file of it cannot be read.
-        StorageError: the store refused or broke.
+        ModelUnusableError: it is none, and no folder, or it would have been taken for one.
     """
-    pinned, folder = _find(source, S3Settings())
-    from workers.read.inspection import inspect_folder  # noqa: PLC0415  (brings torch)
-
-    try:
-        return pinned, inspect_folder(folder, clip)
-    except CheckpointError as error:
-        raise ModelUnusableError(str(error)) from error
+    hub = HUB_ID.fullmatch(source)
+    if hub is None:
+        raise ModelUnusableError(
+            f"model {source}: there is no such folder; give a folder, s3://BUCKET/PREFIX or a "
+            "hub id such as ORGANIZATION/NAME@REVISION"
+        )
+    return hub["name"], hub["revision"]
 
 
 def _find(source: str, s3: S3Settings) -> tuple[str, Path]:
@@ -143,19 +151,11 @@ def _find(source: str, s3: S3Settings) -> tuple[str, Path]:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return str(folder.resolve()), folder.resolve()
-    hub = HUB_ID.fullmatch(source)
-    if hub is None:
-        raise ModelUnusableError(
-            f"model {source}: there is no such folder; give a folder, s3://BUCKET/PREFIX or a "
-            "hub id such as ORGANIZATION/NAME@REVISION"
-        )
-    return _from_hub(source, hub["name"], hub["revision"])
+    return _from_hub(source, *hub_id(source))
 
 
 def _from_hub(source: str, name: str, revision: str | None) -> tuple[str, Path]:
-    from httpx import HTTPError  # noqa: PLC0415
     from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     try:
         folder = Path(
@@ -163,20 +163,26 @@ def _from_hub(source: str, name: str, revision: str | None) -> tuple[str, Path]:
                 name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_UNUSED
             )
         )
-    except (OSError, ValueError, HfHubHTTPError, HTTPError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelUnusableError(
-            f"model {source}: neither a folder here, nor in the hub's cache, nor to be had from "
-            f"the hub ({reason})"
-        ) from error
+    except HUB_ERRORS as error:
+        raise unreachable(source, error) from error
     return f"{name}@{folder.name}", folder
 
 
-def _from_store(store: Store) -> Path:
+def stored_files(store: Store) -> tuple[list[ObjectInfo], Path]:
+    """List a model's files in a store, and tell the folder that holds them once they were fetched.
+
+    Raises:
+        ModelUnusableError: there are none.
+        StorageError: the store refused or broke.
+    """
     files = list(store.list())
     if not files:
         raise ModelUnusableError(f"model {store.uri}: there is nothing below this address")
-    folder = _cache() / _content_name(store, files)
+    return files, _cache() / _content_name(store, files)
+
+
+def _from_store(store: Store) -> Path:
+    files, folder = stored_files(store)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as part:

@@ -43,10 +43,10 @@ def inspect(
     settings, vision_tower (null: not at hand, vision_tower_problem says why), files, dtypes,
     keys, ignored_keys, expected_keys, parameters, missing, unexpected, misshapen.
     """
-    from workers.models import inspect_model  # noqa: PLC0415
+    from workers.inspected import inspect_model  # noqa: PLC0415
 
     with chatter_on_stderr():
-        pinned, found = inspect_model(source, clip)
+        pinned, found = inspect_model(source, clip, lambda text: typer.echo(text, err=True))
     shown = {"source": pinned, **found.to_json()}
     typer.echo(json.dumps(shown) if as_json else "\n".join(_lines(pinned, found)))
     return ExitCode.DONE if found.ok else ExitCode.BAD_INPUT

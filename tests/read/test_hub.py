@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +25,7 @@ class Hub(BaseHTTPRequestHandler):
 
     folder: ClassVar[Path]
     served: ClassVar[list[str]] = []
+    bytes_of: ClassVar[Counter[str]] = Counter()
 
     def do_HEAD(self) -> None:  # noqa: D102
         self._answer(body=False)
@@ -49,14 +52,19 @@ class Hub(BaseHTTPRequestHandler):
             self._send(json.dumps(told).encode(), body)
         elif path.startswith(f"/{NAME}/resolve/{COMMIT}/") and path.split(COMMIT + "/")[1] in names:
             name = path.split(COMMIT + "/")[1]
+            content = (self.folder / name).read_bytes()
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if asked:
+                content = content[int(asked[1]) : int(asked[2]) + 1]
             if body:
                 self.served.append(name)
-            self._send((self.folder / name).read_bytes(), body, _etag(self.folder / name))
+                self.bytes_of[name] += len(content)
+            self._send(content, body, _etag(self.folder / name), 206 if asked else 200)
         else:
             self.send_error(404)
 
-    def _send(self, content: bytes, body: bool, etag: str = "none") -> None:
-        self.send_response(200)
+    def _send(self, content: bytes, body: bool, etag: str = "none", status: int = 200) -> None:
+        self.send_response(status)
         for key, value in (
             ("Content-Length", str(len(content))),
             ("Content-Type", "application/json"),
@@ -85,6 +93,7 @@ def hub(tiny_folder: Path, tmp_path: Path) -> Iterator[str]:
     (folder / "optimizer.bin").write_bytes(b"not wanted")
     Hub.folder = folder
     Hub.served.clear()
+    Hub.bytes_of.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -105,16 +114,36 @@ def inspect(source: str, home: Path, **environment: str) -> subprocess.Completed
     )
 
 
-def test_a_hub_id_is_pinned_fetched_once_and_had_offline(hub: str, tmp_path: Path) -> None:
+def test_a_hub_id_is_pinned_and_described_by_its_headers(hub: str, tmp_path: Path) -> None:
     found = inspect(f"{NAME}@v1", tmp_path / "home", HF_ENDPOINT=hub)
     assert found.returncode == 0, found.stderr
     told = json.loads(found.stdout)
     assert (told["source"], told["ok"]) == (f"{NAME}@{COMMIT}", True)
-    assert told["vision_tower"].endswith(f"{COMMIT}/clip")
-    assert "model.safetensors" in Hub.served
+    assert told["vision_tower"] == f"{NAME}@{COMMIT}/clip"
+    assert told["keys"] == told["expected_keys"]
     assert "optimizer.bin" not in Hub.served
-    again = inspect(told["source"], tmp_path / "home", HF_HUB_OFFLINE="1")
-    assert json.loads(again.stdout) == told
+    for weights in ("model.safetensors", "clip/model.safetensors"):
+        assert 0 < Hub.bytes_of[weights] < (Hub.folder / weights).stat().st_size / 5
+    offline = inspect(told["source"], tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 1
+    assert "nor in the hub's cache" in offline.stderr
+
+
+def test_what_was_fetched_is_described_without_the_hub(hub: str, tmp_path: Path) -> None:
+    online = json.loads(inspect(NAME, tmp_path / "home", HF_ENDPOINT=hub).stdout)
+    fetch = "from workers.models import local_folder; from pipeline.storage.settings import *; "
+    subprocess.run(
+        [sys.executable, "-c", f"{fetch} local_folder('{NAME}@v1', S3Settings())"],
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub},
+        timeout=120,
+        check=True,
+    )
+    Hub.bytes_of.clear()
+    again = inspect(online["source"], tmp_path / "home", HF_ENDPOINT=hub)
+    assert json.loads(again.stdout) == online
+    assert not Hub.bytes_of
+    offline = inspect(online["source"], tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert json.loads(offline.stdout) == online
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub cannot be reached and nothing of it is cached."""
-    monkeypatch.setattr("huggingface_hub.snapshot_download", _offline)
+    monkeypatch.setattr("workers.read.inspection.sketch_from_hub", _offline)
 
 
-def _offline(name: str, **_: object) -> str:
+def _offline(name: str, *_: object) -> str:
     raise OSError(f"{name}: offline")
 
 

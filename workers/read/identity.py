@@ -1,14 +1,27 @@
 """Which model a folder holds, told without loading it: no torch here, drivers ask this too."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from workers.read.errors import CheckpointError
 from workers.read.files import INDEXES, SINGLES, read_json, weight_files
+from workers.read.hub import HUB_ERRORS
 from workers.read.settings import FILE, TOWER, read_settings, settings_json
 
 TOWER_FILES = ("config.json", "preprocessor_config.json")
+
+
+def download_tower(name: str) -> Path:
+    """Fetch a vision tower from the hub; returns its folder in the hub's cache.
+
+    Raises:
+        OSError, ValueError, httpx2.HTTPError: it is neither there nor in the cache.
+    """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  (takes long to import)
+
+    return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
 
 
 def identify(folder: str | Path, precision: str) -> tuple[str, str]:
@@ -48,9 +61,15 @@ def fingerprint(folder: str | Path, *, clip: str | Path | None = None) -> str:
 
 
 def tower_folder(
-    folder: Path, llava: dict[str, Any], own: str | None, override: str | Path | None
+    folder: Path,
+    llava: dict[str, Any],
+    own: str | None,
+    override: str | Path | None,
+    from_hub: Callable[[str], Path] = download_tower,
 ) -> Path:
     """Find the vision tower: ``override``, else the folder's ``own``, else as ``llava`` names it.
+
+    ``from_hub`` gets a tower by the name that it has there, and raises :data:`HUB_ERRORS`.
 
     Raises:
         CheckpointError: there is no such folder.
@@ -60,26 +79,22 @@ def tower_folder(
     elif own is not None:
         place = folder / own
     else:
-        return _named_tower(folder, llava)
+        return _named_tower(folder, llava, from_hub)
     if not place.is_dir():
         raise CheckpointError(f"{place}: no such folder; the vision tower was expected there")
     return place
 
 
-def _named_tower(folder: Path, llava: dict[str, Any]) -> Path:
-    """Folder of the tower that ``config.json`` names: a folder, or a hub name in the cache."""
+def _named_tower(folder: Path, llava: dict[str, Any], from_hub: Callable[[str], Path]) -> Path:
+    """Folder of the tower that ``config.json`` names: a folder, or a hub name."""
     name = llava.get("vision_tower") or llava.get("mm_vision_tower")
     if not name:
         raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
     if Path(name).is_dir():
         return Path(name)
-    from httpx import HTTPError  # noqa: PLC0415
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  (takes long to import)
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-
     try:
-        return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
-    except (OSError, ValueError, HfHubHTTPError, HTTPError) as error:
+        return from_hub(name)
+    except HUB_ERRORS as error:
         raise CheckpointError(
             f"{folder / 'config.json'}: vision tower {name!r} is neither a folder nor to be had "
             f'from the hub; write {{"{TOWER}": "FOLDER"}} into {folder / FILE}'

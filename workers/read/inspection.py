@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from workers.read.checkpoint import refuse_other_models
 from workers.read.config import CLIP_L_336, ReadConfig, ReadSettings
 from workers.read.errors import CheckpointError
 from workers.read.files import read_json, weight_files
+from workers.read.hub import sketch_from_hub
 from workers.read.identity import TOWER_FILES, tower_folder
 from workers.read.keys import CLIP_UNUSED, KeyDifferences, compare_keys, released_tensors, wanted
 from workers.read.layout import planned_config, read_config
@@ -47,8 +49,8 @@ class Inspection:
     configurations; ``dtypes`` counts keys by type; ``keys`` were found, of which ``ignored`` are
     computed by the program instead; ``expected_keys`` are needed, the tower's not counted.
     ``parameters`` counts the model's numbers by part, ``total`` among them. ``tower`` is the
-    vision tower's folder, or None where ``tower_problem`` says why it is not at hand; its keys and
-    numbers are then left out.
+    vision tower's folder, or its hub id with the commit, or None where ``tower_problem`` says why
+    it is not at hand; its keys and numbers are then left out.
     """
 
     config: ReadConfig
@@ -104,11 +106,28 @@ def inspect_folder(folder: str | Path, clip: str | Path | None = None) -> Inspec
         CheckpointError: a file is unreadable, no checkpoint of these families, or lacks what
             tells its sizes.
     """
-    folder = Path(folder)
+    with TemporaryDirectory(prefix="readloop-tower-") as scratch:
+        return _inspect(Path(folder), clip, _HubTower(Path(scratch)))
+
+
+class _HubTower:
+    """Gets a named tower's sketch from the hub, and keeps how it is called there."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self.source: str | None = None
+
+    def __call__(self, name: str) -> Path:
+        commit, folder = sketch_from_hub(name, None, self._scratch)
+        self.source = f"{name}@{commit}"
+        return folder
+
+
+def _inspect(folder: Path, clip: str | Path | None, hub: _HubTower) -> Inspection:
     llava = read_json(folder / "config.json")
     settings, own_tower = read_settings(folder, llava)
     try:
-        tower, problem = tower_folder(folder, llava, own_tower, clip), None
+        tower, problem = tower_folder(folder, llava, own_tower, clip, hub), None
     except CheckpointError as error:
         tower, problem = None, str(error)
     files = _files(folder)
@@ -133,7 +152,7 @@ def inspect_folder(folder: str | Path, clip: str | Path | None = None) -> Inspec
         expected_keys=needed,
         parameters=count_parameters(expected),
         differences=compare_keys(expected, found),
-        tower=None if tower is None else str(tower),
+        tower=hub.source or (None if tower is None else str(tower)),
         tower_problem=problem,
     )
 
