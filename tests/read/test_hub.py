@@ -109,7 +109,7 @@ def inspect(source: str, home: Path, **environment: str) -> subprocess.Completed
         env={**inherited, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 
@@ -135,7 +135,7 @@ def test_what_was_fetched_is_described_without_the_hub(hub: str, tmp_path: Path)
     subprocess.run(
         [sys.executable, "-c", f"{fetch} local_folder('{NAME}@v1', S3Settings())"],
         env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub},
-        timeout=120,
+        timeout=400,
         check=True,
     )
     Hub.bytes_of.clear()
