@@ -17,7 +17,7 @@ from pipeline.errors import ModelUnusableError
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import ObjectInfo, Store, open_store
 from workers.read.errors import CheckpointError
-from workers.read.hub import HUB_ERRORS
+from workers.read.hub import HUB_ERRORS, HUB_FILES, HUB_UNUSED
 from workers.read.identity import identify
 from workers.settings import PoolSettings, Precision
 
@@ -28,10 +28,6 @@ SPREAD = "auto"
 """Device of a model that is spread over all GPUs that a replica may see."""
 
 PIECE_BYTES = 64 * 2**20
-HUB_FILES = ["*.json", "*.model", "*.safetensors", "*.bin"]
-HUB_UNUSED = ["*optimizer*", "*scheduler*", "training_args.bin", "global_step*", "*rng_state*"]
-"""What a checkpoint may need of a hub repository, and what lies beside it after a training."""
-
 HUB_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 

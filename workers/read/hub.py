@@ -1,5 +1,7 @@
 """Checkpoints on the hub: pinned to a commit, read by byte ranges. No torch here."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from httpx2 import HTTPError
@@ -9,6 +11,11 @@ from workers.read.sketch import sketch, weights_and_tower
 
 HUB_ERRORS = (OSError, ValueError, HTTPError)
 """What the hub's client raises: no such name or revision, no network, refusals."""
+
+
+HUB_FILES = ["*.json", "*.model", "*.safetensors", "*.bin"]
+HUB_UNUSED = ["*optimizer*", "*scheduler*", "training_args.bin", "global_step*", "*rng_state*"]
+"""What a checkpoint may need of a hub repository, and what lies beside it after a training."""
 
 
 class HubFiles:
@@ -45,11 +52,14 @@ class HubFiles:
         return response.content
 
 
-def sketch_from_hub(name: str, revision: str | None, folder: Path) -> tuple[str, Path]:
+def sketch_from_hub(
+    name: str, revision: str | None, folder: Path, patterns: Sequence[str] = HUB_FILES
+) -> tuple[str, Path]:
     """Return the commit, and a folder that describes what the hub holds there.
 
     That is the hub's cache where the weights are in it or there is no network, else a sketch in
-    ``folder``, which has to be empty.
+    ``folder``, which has to be empty. ``patterns`` are those of a download, so that a cache which
+    holds what a download fetches counts as whole.
 
     Raises:
         CheckpointError: the files are not those of a checkpoint.
@@ -60,12 +70,19 @@ def sketch_from_hub(name: str, revision: str | None, folder: Path) -> tuple[str,
     from huggingface_hub.constants import DEFAULT_REVISION  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
+    cached_at = partial(
+        snapshot_download,
+        name,
+        allow_patterns=[*patterns],
+        ignore_patterns=HUB_UNUSED,
+        local_files_only=True,
+    )
     try:
         commit = HfApi().model_info(name, revision=revision or DEFAULT_REVISION).sha
     except HfHubHTTPError:
         raise
     except (OSError, HTTPError):
-        cached = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        cached = Path(cached_at(revision=revision))
         if not _whole(cached):
             raise CheckpointError(
                 f"{name}: its weights are not in the hub's cache, and the hub cannot be reached"
@@ -73,11 +90,11 @@ def sketch_from_hub(name: str, revision: str | None, folder: Path) -> tuple[str,
         return cached.name, cached
     assert commit is not None, "the hub tells every revision's commit"
     try:
-        cached = Path(snapshot_download(name, revision=commit, local_files_only=True))
+        cached = Path(cached_at(revision=commit))
         if _whole(cached):
             return commit, cached
     except OSError:
-        pass  # not in the cache
+        pass  # not in the cache, or a part of it
     sketch(HubFiles(name, commit), folder)
     return commit, folder
 

@@ -11,6 +11,8 @@ from workers.read.hub import HUB_ERRORS
 from workers.read.settings import FILE, TOWER, read_settings, settings_json
 
 TOWER_FILES = ("config.json", "preprocessor_config.json")
+TOWER_PATTERNS = (*TOWER_FILES, *SINGLES, *INDEXES)
+"""What a vision tower needs of its repository."""
 
 
 def download_tower(name: str) -> Path:
@@ -21,7 +23,7 @@ def download_tower(name: str) -> Path:
     """
     from huggingface_hub import snapshot_download  # noqa: PLC0415  (takes long to import)
 
-    return Path(snapshot_download(name, allow_patterns=[*TOWER_FILES, *SINGLES, *INDEXES]))
+    return Path(snapshot_download(name, allow_patterns=[*TOWER_PATTERNS]))
 
 
 def identify(folder: str | Path, precision: str) -> tuple[str, str]:

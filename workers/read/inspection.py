@@ -15,7 +15,7 @@ from workers.read.config import CLIP_L_336, ReadConfig, ReadSettings
 from workers.read.errors import CheckpointError
 from workers.read.files import read_json, weight_files
 from workers.read.hub import sketch_from_hub
-from workers.read.identity import TOWER_FILES, tower_folder
+from workers.read.identity import TOWER_FILES, TOWER_PATTERNS, tower_folder
 from workers.read.keys import CLIP_UNUSED, KeyDifferences, compare_keys, released_tensors, wanted
 from workers.read.layout import planned_config, read_config
 from workers.read.model import ReadModel
@@ -118,7 +118,7 @@ class _HubTower:
         self.source: str | None = None
 
     def __call__(self, name: str) -> Path:
-        commit, folder = sketch_from_hub(name, None, self._scratch)
+        commit, folder = sketch_from_hub(name, None, self._scratch, TOWER_PATTERNS)
         self.source = f"{name}@{commit}"
         return folder
 

@@ -130,6 +130,43 @@ def test_the_makers_of_splits_are_looked_for_in_their_order(refer: Make) -> None
         read_samples("refcocog", root, "val", split_by="unc")
 
 
+LAYOUTS = [
+    (name, maker, split)
+    for name, makers, splits in (
+        ("refcoco", ("unc", "google"), ("val", "testA", "testB")),
+        ("refcoco+", ("unc",), ("val", "testA", "testB")),
+        ("refcocog", ("umd", "google"), ("val", "test")),
+        ("fprefcoco", ("berkeley_exclude_unified", "berkeley"), ("val", "test")),
+        ("fprefcoco+", ("berkeley_exclude_unified", "berkeley"), ("val", "test")),
+        ("fprefcocog", ("berkeley_exclude_unified", "berkeley"), ("val", "test")),
+    )
+    for maker in makers
+    for split in splits
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids="-".join)
+def test_every_set_is_read_and_scored_in_its_layout(
+    refer: Make, scored: Callable[..., list[Score]], said: Make, layout: tuple[str, str, str]
+) -> None:
+    name, maker, split = layout
+    made = refer(dataset=name, split_by=maker)
+    made.add(1, SQUARE, "the box", split=split)
+    made.add(1, SQUARE, "elsewhere", split="train")
+    false = name.startswith("fp")
+    if false:
+        made.add(2, SQUARE, {"sent": "a ship", "is_false_premise": True}, split=split)
+    samples = read_samples(name, made.write(), split)
+    assert [(one.query, one.present) for one in samples] == [
+        ("the box", True),
+        ("a ship", False),
+    ][: 1 + false]
+    answers = {"the box": said(2, 2, 6, 8), "a ship": said(answer="There is none.")}
+    measured = figures(scored(samples, answers))
+    assert measured.ciou == pytest.approx(16 / 24)
+    assert measured.giou == pytest.approx((16 / 24 + 1) / 2 if false else 16 / 24)
+
+
 def test_sesames_folder_above_is_found_and_images_are_limited(refer: Make, tmp_path: Path) -> None:
     made = refer(dataset="refcoco+")
     for image in (1, 2, 3):
