@@ -1,4 +1,4 @@
-"""The deployment follows the registry: a promotion under load, then a choice by hand.
+"""The deployment follows the registry: a promotion under load, a bad one, a choice by hand.
 
 Real HTTP, model and store; Ray Serve alone is left out, which takes a minute to start.
 """
@@ -186,3 +186,19 @@ def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(follower: F
     make_current(follower.store, follower.first)
     make_current(follower.store, follower.second)
     assert follower.until(lambda found: found["model_version"] == follower.second)["swaps"] == 3
+
+
+def test_a_version_that_cannot_be_loaded_is_told_and_the_old_one_answers(
+    follower: Follower,
+) -> None:
+    broken = Path(follower.store.uri.removeprefix("file://"), "models", follower.second)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    make_current(follower.store, follower.second)
+    health = follower.until(lambda found: found["not_loaded"] is not None)
+    assert health["not_loaded"]["model_version"] == follower.second
+    assert "were changed" in health["not_loaded"]["reason"]
+    answer = follower.click(1)
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["model_version"] == follower.first
+    make_current(follower.store, follower.first)
+    assert follower.until(lambda found: found["not_loaded"] is None)["swaps"] == 0
