@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.conftest import WriteSet
 
 QUERIES = 3
-ROUNDS = (3, 5)
+ROUNDS = (3, 6)
 TRAIN = {
     "parts": "all",
     "steps": 6,
@@ -151,10 +151,12 @@ def test_a_stopped_play_goes_on_and_every_round_learns_what_was_corrected(
     assert annotated(server, project)
     chosen = read(play, "worst", 1, "images")
     assert len(chosen) == 3
+    with Annotators(server.url, server.token, project) as people:
+        assert people.untouched() == [name for _, name in order_of(server, project)]
 
     Loop(play, "worst", server, Event(), Progress()).play()
     assert read(play, "worst", 1, "images") == chosen
-    assert annotated(server, project) == [1] * 5
+    assert annotated(server, project) == [1] * 6
     store = open_store(str(play.folder("worst") / "store"), S3Settings())
     _check_corrections(play, store)
     result = result_of(play, ["worst"])
@@ -163,13 +165,10 @@ def test_a_stopped_play_goes_on_and_every_round_learns_what_was_corrected(
     Loop(play, "worst", server, Event(), Progress()).play()
     assert before == {path: path.stat().st_mtime_ns for path in play.work.glob("worst/rounds/*")}
 
-    with Annotators(server.url, server.token, project) as people:
-        assert people.untouched() == [name for _, name in order_of(server, project)]
-
 
 def _check_corrections(play: Play, store: Store) -> None:
     rows = list(CorrectionTable(store).latest())
-    assert len(rows) == 5 * QUERIES
+    assert len(rows) == 6 * QUERIES
     by_picture = {photo.image.as_uri(): play.pool.truth(photo) for photo in play.pool.photos}
     for row in rows:
         assert row.present == by_picture[row.image].present(row.label)
@@ -178,7 +177,7 @@ def _check_corrections(play: Play, store: Store) -> None:
 
 def _check_result(result: dict[str, Any], store: Store) -> None:
     first, last = result["worst"]
-    for row, images in ((first, 3), (last, 5)):
+    for row, images in ((first, 3), (last, 6)):
         assert row.keys() == {
             *("images", "miou", "ciou", "ciou_by_class", "presence", "replay_miou"),
             *("pixels_per_image", "promoted", "minutes"),
