@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.fs
 import ray.train
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from pipeline.errors import ReadloopError, StoppedError
@@ -77,7 +77,7 @@ def _told() -> Iterator[None]:
     """Turn Ray's errors into one that says that nothing is lost."""
     try:
         yield
-    except RayError as error:
+    except (RayError, TrainingFailedError) as error:
         raise StoppedError(
             f"the training's workers died too often ({_first_line(error)}); see Ray's logs, mind "
             "the memory, and run again to go on from the last checkpoint"

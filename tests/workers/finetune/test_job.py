@@ -52,6 +52,16 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_an_undisturbed
     assert sorted(set(steps)) == list(range(6))
 
 
+def test_workers_that_die_too_often_end_the_job_and_it_can_go_on(job: Jobs) -> None:
+    def report(step: StepReport) -> None:
+        if step.step == 1:
+            (pid,) = training_workers()
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(StoppedError, match="died too often"):
+        finetune(job("training/mortal", steps=500, failures=0), threading.Event(), report)
+
+
 def test_what_another_try_would_not_mend_ends_the_job(job: Jobs) -> None:
     broken = job("training/broken", losses={"ce": 1e38, "bce": 1e38, "dice": 1e38})
     with pytest.raises(ConfigError, match=r"finetune\.train\.rate"):
