@@ -14,7 +14,7 @@ from workers.read.model import ReadModel
 from workers.read.train import TrainingLosses
 
 GRADIENT = Tolerance(1e-8, of_largest=1e-3)
-MASK_GROUP_NORM = Tolerance(1e-10, relative=2e-4)
+MASK_GROUP_NORM = Tolerance(1e-9, relative=5e-4)
 """Mask losses reach the language model with norms of 1e-5, of which points carry 6e-4 to 8e-4."""
 
 TOTAL, MASK_ONLY = "grad/", "grad_mask_loss/"
