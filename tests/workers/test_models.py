@@ -10,7 +10,8 @@ from pipeline.cli import run
 from pipeline.errors import ModelUnusableError
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import open_store
-from workers.models import inspect_model, plan_model
+from workers.inspected import inspect_model
+from workers.models import plan_model
 from workers.settings import PoolSettings
 
 if TYPE_CHECKING:
