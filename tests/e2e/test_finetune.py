@@ -12,6 +12,7 @@ import ray
 import yaml
 
 from pipeline.config import RunFile, load_run_file
+from pipeline.errors import StoppedError
 from pipeline.learn import Learning
 from pipeline.learning.gate import Decision
 from pipeline.progress import Progress
@@ -53,6 +54,10 @@ def refresh(run: RunFile) -> Decision:
     return Learning(run, fresh=False, stop=Event(), progress=Progress()).learn()
 
 
+def _lost() -> None:
+    raise StoppedError("this refresh has lost its lease")
+
+
 @pytest.mark.usefixtures("connected")
 def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
     store: Store, run_file: Path, tmp_path: Path, repository: Path
@@ -73,6 +78,12 @@ def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
     assert len(registry.lineages()) == 2
 
     better = write_learnable(tmp_path, store, repository / "configs" / "models" / "tiny", BETTER)
+    with pytest.raises(StoppedError, match="lost its lease"):
+        Learning(
+            load_run_file(better), fresh=False, stop=Event(), progress=Progress(), check=_lost
+        ).learn()
+    assert registry.current() == base
+
     promoted = refresh(load_run_file(better))
     assert promoted.promoted, promoted.reasons
     assert promoted.gain_ci[0] > 0
