@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 
 Mask = NDArray[np.bool_]
 
-GROUP_FRAMES = 6
+GROUP_FRAMES = 5
 """Frames of a drive in a row that are one group: they lie on one side of every split."""
 _MOST_STEPS = 2
 
