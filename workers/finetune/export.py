@@ -1,6 +1,7 @@
 """From what was learned to a checkpoint in the released layout, and the proof that both agree."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ def export(
     model = build_model(start, plain, "cpu").eval()
     _fill(model, learned)
     trained = _loss(model, probe, settings)
-    adapted = dict(_sums(model))
+    adapted = _sums(model)
     merge(model)
     merged = _loss(model, probe, settings)
     write_checkpoint(model, start, folder)
@@ -60,8 +61,19 @@ def _loss(model: ReadModel, probe: TrainingBatch, settings: TrainSettings) -> fl
     return float(training_step_losses(model, probe, loss_weights(settings)).loss)
 
 
-def _sums(model: ReadModel) -> dict[str, Tensor]:
-    """Return base plus adapter of each adapted layer, by hand and in float64."""
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """Base plus adapter of a layer, and the sum of their magnitudes, both in float64.
+
+    Rounding is relative to the latter where the two nearly cancel.
+    """
+
+    value: Tensor
+    scale: Tensor
+
+
+def _sums(model: ReadModel) -> dict[str, _Sum]:
+    """Return base plus adapter of each adapted layer, by hand."""
     sums = {}
     for name, layer in adapted_layers(model):
         base = layer.get_base_layer()
@@ -69,24 +81,30 @@ def _sums(model: ReadModel) -> dict[str, Tensor]:
         wide, narrow = layer.lora_B[NAME], layer.lora_A[NAME]
         assert isinstance(wide, nn.Linear)
         assert isinstance(narrow, nn.Linear)
-        product = wide.weight.double() @ narrow.weight.double()
-        change = layer.lora_alpha[NAME] / layer.r[NAME] * product
-        sums[f"llama.{name}.weight"] = base.weight.double() + change
+        change = (
+            layer.lora_alpha[NAME] / layer.r[NAME] * wide.weight.double() @ narrow.weight.double()
+        )
+        weight = base.weight.double()
+        sums[f"llama.{name}.weight"] = _Sum(weight + change, weight.abs() + change.abs())
     return sums
 
 
-def _weight_error(model: ReadModel, adapted: Mapping[str, Tensor], folder: Path) -> float:
-    """Return the largest relative difference of a stored weight from what it should be."""
-    places = (folder, folder / "clip")
+def _weight_error(model: ReadModel, adapted: Mapping[str, _Sum], folder: Path) -> float:
+    """Return the largest difference of a stored weight from what it should be, as a share of it.
+
+    Where base and adapter nearly cancel, it is a share of their magnitudes.
+    """
+    plain = model.state_dict()
+    values = {**plain, **{name: one.value for name, one in adapted.items()}}
+    scales = {**plain, **{name: one.scale for name, one in adapted.items()}}
     worst = 0.0
-    for place, expected in zip(
-        places, released_tensors({**model.state_dict(), **adapted}), strict=True
+    for place, expected, scale in zip(
+        (folder, folder / "clip"), released_tensors(values), released_tensors(scales), strict=True
     ):
         found = dict(read_tensors(place))
         assert found.keys() == expected.keys(), "every weight is stored, and nothing else"
         for key, value in expected.items():
             difference = (found[key].double() - value.double()).abs()
-            worst = max(
-                worst, float((difference / value.double().abs().clamp(min=_SMALLEST)).max())
-            )
+            share = difference / scale[key].double().abs().clamp(min=_SMALLEST)
+            worst = max(worst, float(share.max()))
     return worst

@@ -56,7 +56,7 @@ class StepReport:
 class MergeCheck:
     """How far the stored checkpoint is from the model that was trained.
 
-    ``weight_error``: the largest relative difference of a stored weight from base plus adapter;
+    ``weight_error``: the largest difference of a stored weight from base plus adapter, as a share;
     bfloat16 rounds by at most 1/256. ``merged_loss`` and ``stored_loss``: the absolute difference
     of the loss on a probe, after merging and after storing.
     """
