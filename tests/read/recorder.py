@@ -122,13 +122,7 @@ class _Recorder:
         losses, segments = self._losses(rows, encoded, truths)
         arrays |= losses
         for index, (name, segment) in enumerate(segments):
-            arrays |= {
-                f"points_{index}": segment["points"].xy,
-                f"point_labels_{index}": segment["points"].labels,
-                f"points_int_{index}": segment["points"].integer,
-                f"similarity_{index}": segment["similarity"],
-                f"shape_used_{index}": np.array(PICTURES[name]),
-            }
+            arrays |= _segment_arrays(index, name, segment)
         for image, name in enumerate(("wide", "tall")):
             arrays |= _image_arrays(image, [s for n, s in segments if n == name], truths[name])
         gradients = _gradients(losses["loss_loss"], learning)
@@ -363,6 +357,16 @@ def _group_norms(gradients: dict[str, Tensor]) -> dict[str, float]:
     for key, gradient in gradients.items():
         groups[next(group for group in LEARNS if group in key)].append(gradient.norm())
     return {group: float(torch.stack(norms).norm()) for group, norms in groups.items()}
+
+
+def _segment_arrays(index: int, name: str, segment: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"points_{index}": segment["points"].xy,
+        f"point_labels_{index}": segment["points"].labels,
+        f"points_int_{index}": segment["points"].integer,
+        f"similarity_{index}": segment["similarity"],
+        f"shape_used_{index}": np.array(PICTURES[name]),
+    }
 
 
 def _image_arrays(image: int, segments: Sequence[dict[str, Any]], truth: Tensor) -> dict[str, Any]:

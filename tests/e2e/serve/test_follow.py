@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import httpx
@@ -128,10 +128,11 @@ def follower(repository: Path, tmp_path: Path) -> Iterator[Follower]:
 
 
 def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(follower: Follower) -> None:
-    done = Event()
+    done, answering = Event(), Barrier(THREADS + 1)
 
     def load(task: int) -> list[httpx.Response]:
         answers = [follower.click(task)]
+        answering.wait(PATIENCE_SECONDS)
         while not done.is_set():
             answers.append(follower.click(task))
         return [*answers, follower.click(task)]
@@ -139,6 +140,7 @@ def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(follower: F
     with ThreadPoolExecutor(THREADS) as pool:
         loads = [pool.submit(load, task) for task in range(THREADS)]
         try:
+            answering.wait(PATIENCE_SECONDS)
             make_current(follower.store, follower.second)
             health = follower.until(lambda found: found["model_version"] == follower.second)
         finally:
