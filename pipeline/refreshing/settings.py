@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from pipeline.settings import Settings
 
@@ -23,6 +23,11 @@ def _duration(value: object) -> object:
     return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
+def _written(duration: timedelta) -> str:
+    """Return a duration as a run file holds it."""
+    return f"{round(duration.total_seconds())}s"
+
+
 def _schedule(text: str) -> str:
     try:
         CronSim(text, datetime.now(UTC))
@@ -37,7 +42,10 @@ def _zone(name: str) -> str:
     return name
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration), PlainSerializer(_written, when_used="json")
+]
+_EVERY = timedelta(hours=1)
 
 
 class RefreshSettings(Settings):
@@ -50,7 +58,7 @@ class RefreshSettings(Settings):
     """
 
     at_least: Annotated[int, Field(ge=1)] = 50
-    every: Duration = timedelta(hours=1)
+    every: Duration = _EVERY
     cron: Annotated[str, AfterValidator(_schedule)] | None = None
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     poll: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=1)
@@ -59,7 +67,7 @@ class RefreshSettings(Settings):
 
     @model_validator(mode="after")
     def _one_schedule(self) -> Self:
-        if self.cron and "every" in self.model_fields_set:
+        if self.cron and self.every != _EVERY:
             raise ValueError("'every' and 'cron' exclude each other: leave one out")
         return self
 

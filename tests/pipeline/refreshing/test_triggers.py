@@ -99,3 +99,9 @@ def test_wrong_settings_are_named(tmp_path: Path, refresh: dict[str, Any], probl
     with pytest.raises(ConfigError, match=problem) as told:
         load_run_file(path)
     assert "refresh" in str(told.value)
+
+
+@pytest.mark.parametrize("written", [{"every": "6h", "lease": "90s"}, {"cron": "0 3 * * *"}])
+def test_settings_that_were_written_down_are_read_again(written: dict[str, str]) -> None:
+    settings = RefreshSettings.model_validate(written)
+    assert RefreshSettings.model_validate(settings.model_dump(mode="json")) == settings
