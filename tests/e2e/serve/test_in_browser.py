@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Response
 
 from labelstudio import brush
 from labelstudio.interactive.request import PointRegion
@@ -23,6 +23,8 @@ from workers.read.engine import Answer
 pytestmark = [pytest.mark.labelstudio, pytest.mark.browser]
 
 SEEN_SECONDS = 60
+READY = """() => window.Htx && Htx.autoAnnotation && !Htx.awaitingSuggestions
+    && Htx.annotationStore.selected && Htx.annotationStore.selected.regions.length"""
 
 
 class Annotator:
@@ -35,9 +37,16 @@ class Annotator:
             "localStorage.setItem('autoAnnotation', 'true');"
             "localStorage.setItem('autoAcceptSuggestions', 'true')"
         )
+        self.asked: list[str] = []
+        page.on("response", self._note)
         page.goto(f"{served.label_studio}/projects/{served.project}/data?task={served.task}")
         page.wait_for_selector(".lsf-image canvas")
+        page.wait_for_function(READY)
         page.wait_for_timeout(3_000)
+
+    def _note(self, response: Response) -> None:
+        if "interactive-annotating" in response.url:
+            self.asked.append(f"{response.status} {response.text()[:300]}")
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return where a pixel of the picture is on the screen."""
@@ -182,7 +191,7 @@ def expect_followed(
             if not problems:
                 return new
         person.page.wait_for_timeout(500)
-    raise AssertionError(f"{name}: {'; '.join(problems)}")
+    raise AssertionError(f"{name}: {'; '.join(problems)}; Label Studio said {person.asked}")
 
 
 def test_a_new_question_is_answered(page: Page, served: Served) -> None:
