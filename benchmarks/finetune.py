@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.finetune.building import build_model, loss_weights, prepare
+from workers.finetune.building import build_model, prepare
 from workers.finetune.loop import peak_bytes, run_step
-from workers.finetune.parallel import TrainingStep, World
+from workers.finetune.parallel import StepPart, World, training_step
 from workers.finetune.settings import TrainSettings
 from workers.finetune.state import build_optimizer
 from workers.read.batches import TaughtPicture, TaughtRow, build_batch
@@ -32,7 +32,6 @@ from workers.read.lora import LoraSettings, attach
 from workers.read.model import ReadModel
 from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
-from workers.read.train import TrainingBatch
 from workers.scenes import render
 from workers.tiny.data import taught_scene
 from workers.tiny.recipe import tiny_config
@@ -82,13 +81,13 @@ def scene_pictures(count: int, queries: int, side: int) -> list[TaughtPicture]:
     return [taught_scene(scene, scene.queries[:queries], PromptSettings()) for scene in scenes]
 
 
-def batches_of(
+def parts_of(
     pictures: list[TaughtPicture], model: ReadModel, settings: TrainSettings
-) -> list[TrainingBatch]:
+) -> list[StepPart]:
     """Divide the pictures of a step into what is worked on at once."""
     tokenizer, size = ReadTokenizer.from_folder(TINY), settings.images_at_once
     return [
-        build_batch(pictures[at : at + size], model.config, PromptSettings(), tokenizer)
+        StepPart(build_batch(pictures[at : at + size], model.config, PromptSettings(), tokenizer))
         for at in range(0, len(pictures), size)
     ]
 
@@ -97,14 +96,14 @@ def measure(
     name: str, model: ReadModel, pictures: list[TaughtPicture], settings: TrainSettings, device: str
 ) -> dict[str, Any]:
     """Take the steps and return the figures."""
-    batches = batches_of(pictures, model, settings)
-    step = TrainingStep(model, loss_weights(settings))
+    parts = parts_of(pictures, model, settings)
+    step = training_step(model, 0, settings)
     optimizer = build_optimizer(step, settings)
     world = World(device=device)
     seconds, losses = [], []
     for _ in range(WARM_UP + (settings.steps or 1)):
         begun = time.perf_counter()
-        found, _ = run_step(step, optimizer, batches, settings, world)
+        found, _ = run_step(step, optimizer, parts, settings, world)
         losses.append(float(found.sum()))  # waits for the device
         seconds.append(time.perf_counter() - begun)
     median = statistics.median(seconds[WARM_UP:])

@@ -4,7 +4,7 @@ A correction's picture is drawn by the weight of its rows, a scene and a turn of
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,6 +20,8 @@ from workers.read.prompt import check_query
 
 _MAX_CHARACTERS = 2_000
 _DIALOGUE_SCENES, _DIALOGUE_SIDE = 1_000, 128
+_READING = 1
+"""Sets the random numbers of what is read apart from those of the lessons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ Lesson = StoredLesson | SceneLesson
 
 
 class Lessons:
-    """The lessons of a training set, step by step.
+    """The lessons of a training set, step by step; ``read_out`` are the queries to read out.
 
     Raises:
         InputError: the set holds no correction that the model can be asked.
@@ -72,6 +74,10 @@ class Lessons:
             raise InputError(f"snapshot {manifest.name}: no correction can be learned from")
         sums = list(accumulate(sum(row.weight for row in rows) for rows in self._pictures))
         self._bounds = np.array(sums)
+        self.read_out = (
+            () if settings.readouts is None else most_asked(usable, settings.readouts.queries)
+        )
+        self._readable = _by_picture([row for row in usable if row.query in self.read_out])
 
     @property
     def images(self) -> int:
@@ -92,6 +98,21 @@ class Lessons:
         """Return the ``images_per_step`` lessons of a step, counted from 0."""
         random = np.random.default_rng((self._settings.seed, step))
         return [self._draw(random) for _ in range(self._settings.images_per_step)]
+
+    def to_read(self, step: int) -> list[StoredLesson]:
+        """Return what a step shows to the encoders alone, each with its rows of :attr:`read_out`.
+
+        None without read-outs.
+        """
+        if self._settings.readouts is None:
+            return []
+        random = np.random.default_rng((self._settings.seed, step, _READING))
+        lessons = []
+        for place in random.integers(len(self._readable), size=self._settings.readouts.images):
+            rows = self._readable[place]
+            draw = int(random.integers(2**31))
+            lessons.append(StoredLesson(rows[0].image, rows[0].etag, tuple(rows), draw))
+        return lessons
 
     @property
     def _share_of_scenes(self) -> float:
@@ -131,6 +152,13 @@ class Lessons:
         first = rows[0]
         shown = tuple(rows[at] for at in sorted(chosen))
         return StoredLesson(first.image, first.etag, shown, int(random.integers(2**31)))
+
+
+def most_asked(examples: Sequence[Example], most: int) -> tuple[str, ...]:
+    """Return the queries that were corrected in most pictures, at most so many of them."""
+    asked = {(example.query, example.image_id) for example in examples}
+    pictures = Counter(query for query, _ in asked)
+    return tuple(sorted(pictures, key=lambda query: (-pictures[query], query))[:most])
 
 
 def _by_picture(examples: Sequence[Example]) -> list[list[Example]]:

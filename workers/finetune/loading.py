@@ -13,6 +13,8 @@ from pipeline.records import Example
 from pipeline.storage.store import ObjectReader
 from workers.finetune.augmentation import varied
 from workers.finetune.lessons import Lesson, Lessons, SceneLesson
+from workers.finetune.parallel import StepPart
+from workers.finetune.readouts import Reading, build_reading
 from workers.finetune.settings import TrainSettings
 from workers.read.batches import TaughtPicture, TaughtRow, build_batch
 from workers.read.config import ReadConfig
@@ -20,7 +22,6 @@ from workers.read.errors import ImageError
 from workers.read.images import decode
 from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
-from workers.read.train import TrainingBatch
 from workers.scenes import DIFFICULTIES, render
 from workers.settings import LimitSettings
 from workers.tiny.data import taught_scene
@@ -31,7 +32,7 @@ _STEPS_AHEAD = 2
 
 @dataclass(frozen=True)
 class Loader:
-    """Makes the batches of one worker: of every ``settings.workers``-th lesson from ``rank`` on.
+    """Makes the steps of one worker: of every ``settings.workers``-th lesson from ``rank`` on.
 
     ``config`` and ``prompt`` are the model's sizes and templates; ``reader`` fetches pictures,
     within ``limits``.
@@ -46,8 +47,8 @@ class Loader:
     settings: TrainSettings
     rank: int
 
-    def batches(self, first: int, last: int) -> Iterator[list[TrainingBatch]]:
-        """Yield the batches of the steps from ``first`` up to ``last``, some steps ahead.
+    def steps(self, first: int, last: int) -> Iterator[list[StepPart]]:
+        """Yield the parts of the steps from ``first`` up to ``last``, some steps ahead.
 
         Raises:
             InputError: a picture is not the one that was corrected.
@@ -57,7 +58,7 @@ class Loader:
             ThreadPoolExecutor(1, "steps") as ahead,
             ThreadPoolExecutor(_THREADS, "lessons") as pool,
         ):
-            waiting: deque[Future[list[TrainingBatch]]] = deque()
+            waiting: deque[Future[list[StepPart]]] = deque()
             try:
                 for step in range(first, last):
                     waiting.append(ahead.submit(self._step, step, pool))
@@ -69,18 +70,29 @@ class Loader:
                 for one in waiting:
                     one.cancel()
 
-    def _step(self, step: int, pool: ThreadPoolExecutor) -> list[TrainingBatch]:
+    def _step(self, step: int, pool: ThreadPoolExecutor) -> list[StepPart]:
         settings = self.settings
         mine = self.lessons.of_step(step)[self.rank :: settings.workers]
         pictures = list(pool.map(self._picture, mine))
-        parts = [
+        together = [
             pictures[at : at + settings.images_at_once]
             for at in range(0, len(pictures), settings.images_at_once)
         ]
-        return [
-            build_batch(part, self.config, self.prompt, self.tokenizer, settings.loss_side)
-            for part in parts
+        batches = [
+            build_batch(some, self.config, self.prompt, self.tokenizer, settings.loss_side)
+            for some in together
         ]
+        return [
+            StepPart(batches[0], self._reading(step, pool)),
+            *(StepPart(batch) for batch in batches[1:]),
+        ]
+
+    def _reading(self, step: int, pool: ThreadPoolExecutor) -> Reading | None:
+        mine = self.lessons.to_read(step)[self.rank :: self.settings.workers]
+        if not mine:
+            return None
+        questions = [question(query, self.prompt) for query in self.lessons.read_out]
+        return build_reading(list(pool.map(self._picture, mine)), questions, self.config)
 
     def _picture(self, lesson: Lesson) -> TaughtPicture:
         if isinstance(lesson, SceneLesson):

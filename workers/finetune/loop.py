@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError, MissingError
 from pipeline.storage.store import ObjectReader, Store, open_store
 from pipeline.storage.training_sets import TrainingSets
-from workers.finetune.building import build_model, loss_weights
+from workers.finetune.building import build_model
 from workers.finetune.curves import Curves
 from workers.finetune.export import export
 from workers.finetune.lessons import Lessons
 from workers.finetune.loading import Loader
 from workers.finetune.parallel import (
     LOSSES,
-    TrainingStep,
+    StepPart,
     World,
     gradients_kept,
     shares_of,
     spread,
-    to_device,
+    training_step,
 )
 from workers.finetune.records import FinetuneJob, FinetuneResult, StepReport
 from workers.finetune.settings import TrainSettings
@@ -95,20 +95,20 @@ def read_result(store: Store, folder: str) -> FinetuneResult | None:
 def run_step(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Sequence[TrainingBatch],
+    parts: Sequence[StepPart],
     settings: TrainSettings,
     world: World,
 ) -> tuple[Tensor, float]:
-    """Take one optimizer step over the batches of this worker.
+    """Take one optimizer step over the parts of this worker.
 
     Returns:
-        The weighted losses (5,) of the whole step, as :data:`LOSSES`, and the gradients' norm.
+        The weighted losses (6,) of the whole step, as :data:`LOSSES`, and the gradients' norm.
     """
     optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(len(LOSSES), device=world.device)
-    for number, (batch, shares) in enumerate(zip(batches, shares_of(batches, world), strict=True)):
-        with gradients_kept(module, last=number == len(batches) - 1):
-            losses = module(to_device(batch, world.device), shares)
+    for number, (part, shares) in enumerate(zip(parts, shares_of(parts, world), strict=True)):
+        with gradients_kept(module, last=number == len(parts) - 1):
+            losses = module(part.to(world.device), shares)
             losses.sum().backward()
         sums += losses.detach()
     learning = [weight for weight in module.parameters() if weight.requires_grad]
@@ -148,7 +148,7 @@ def _open(job: FinetuneJob, store: Store, world: World) -> _Worker:
         job.settings,
         world.rank,
     )
-    module = spread(TrainingStep(model, loss_weights(job.settings)), job.settings, world)
+    module = spread(training_step(model, len(lessons.read_out), job.settings), job.settings, world)
     state = TrainingState(module, build_optimizer(module, job.settings))
     checkpoints = Checkpoints(store, job.folder, world)
     checkpoints.restore(state)
@@ -158,27 +158,23 @@ def _open(job: FinetuneJob, store: Store, world: World) -> _Worker:
 def _run(worker: _Worker, curves: Curves, report: Report) -> None:
     state, settings, world = worker.state, worker.job.settings, worker.world
     total = worker.lessons.steps
-    for batches in worker.loader.batches(state.step, total):
+    for parts in worker.loader.steps(state.step, total):
         begun = time.monotonic()
         rate = rate_at(state.step, total, settings)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_seed(settings.seed, state.step, world))
-        losses, norm = run_step(state.module, state.optimizer, batches, settings, world)
+        losses, norm = run_step(state.module, state.optimizer, parts, settings, world)
+        batches = [part.batch for part in parts]
         _count(state, batches, world, float(losses.sum()))
         state.seconds += time.monotonic() - begun
         if world.rank == 0:
             rows = sum(len(batch.labels) for batch in batches)
             seconds = time.monotonic() - begun
-            ce, bce, dice, similarity, quality = losses.tolist()
             row = StepReport(
+                **dict(zip(LOSSES, losses.tolist(), strict=True)),
                 step=state.step - 1,
                 total=total,
-                ce=ce,
-                bce=bce,
-                dice=dice,
-                similarity=similarity,
-                quality=quality,
                 rate=rate,
                 norm=norm,
                 rows=rows,
@@ -213,10 +209,10 @@ def _count(
 def _finish(worker: _Worker, learned: dict[str, Tensor]) -> FinetuneResult:
     job, state = worker.job, worker.state
     peak = peak_bytes(worker.world.device)
-    (probe, *_), *_ = worker.loader.batches(0, 1)
+    (first, *_), *_ = worker.loader.steps(0, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "model")
-        check = export(worker.start, learned, job.settings, probe, folder)
+        check = export(worker.start, learned, job.settings, first.batch, folder)
         version = fingerprint(folder)
         worker.store.upload(f"{job.models}/{version}", folder)
     return FinetuneResult(

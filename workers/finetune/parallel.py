@@ -15,12 +15,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from workers.finetune.building import loss_weights
+from workers.finetune.readouts import Reading, ReadOuts
 from workers.finetune.settings import TrainSettings
 from workers.read.model import ReadModel
 from workers.read.train import IGNORED, LossWeights, TrainingBatch, training_step_losses
 
-LOSSES = ("ce", "bce", "dice", "similarity", "quality")
-"""The first is a mean over tokens, the others are means over masks."""
+LOSSES = ("ce", "bce", "dice", "similarity", "quality", "readout")
+"""The first is a mean over tokens, the last over pictures to read, the others over masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +40,66 @@ class World:
         return values
 
 
-class TrainingStep(nn.Module):
-    """A model whose forward pass is a training step, as DDP and FSDP want it."""
+@dataclass(frozen=True, slots=True)
+class StepPart:
+    """What a worker works on at a time: rows about pictures, and pictures for encoders alone."""
 
-    def __init__(self, model: ReadModel, weights: LossWeights) -> None:
+    batch: TrainingBatch
+    reading: Reading | None = None
+
+    def to(self, device: str) -> "StepPart":
+        """Return the part on a device."""
+        batch = replace(
+            self.batch,
+            clip_views=self.batch.clip_views.to(device),
+            sam_views=self.batch.sam_views.to(device),
+            input_ids=self.batch.input_ids.to(device),
+            labels=self.batch.labels.to(device),
+            masks=[mask.to(device) for mask in self.batch.masks],
+        )
+        return StepPart(batch, None if self.reading is None else self.reading.to(device))
+
+
+class TrainingStep(nn.Module):
+    """A model whose forward pass is a training step, as DDP and FSDP want it.
+
+    ``readouts`` learn with the model; ``readout_weight`` is that of their loss.
+    """
+
+    def __init__(
+        self,
+        model: ReadModel,
+        weights: LossWeights,
+        readouts: ReadOuts | None = None,
+        readout_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.weights = weights
+        self.readouts = readouts
+        self.readout_weight = readout_weight
 
-    def forward(self, batch: TrainingBatch, shares: Tensor) -> Tensor:
-        """Return the weighted losses (5,), in the order of :data:`LOSSES`.
+    def forward(self, part: StepPart, shares: Tensor) -> Tensor:
+        """Return the weighted losses (6,), in the order of :data:`LOSSES`.
 
-        ``shares`` (5,) are what a mean over this batch counts among all.
+        ``shares`` (6,) are what a mean over this part counts among all.
         """
-        losses = training_step_losses(self.model, batch, self.weights)
-        parts = [getattr(losses, name).to(shares.device) for name in LOSSES]
-        return torch.stack(parts) * shares
+        losses = training_step_losses(self.model, part.batch, self.weights)
+        parts = [getattr(losses, name).to(shares.device) for name in LOSSES[:-1]]
+        readout = shares.new_zeros(())
+        if self.readouts is not None and part.reading is not None:
+            readout = self.readout_weight * self.readouts(self.model, part.reading)
+        return torch.stack([*parts, readout]) * shares
+
+
+def training_step(model: ReadModel, queries: int, settings: TrainSettings) -> TrainingStep:
+    """Return the step of a model, with read-outs of so many queries if the settings want them."""
+    weights = loss_weights(settings)
+    if settings.readouts is None:
+        return TrainingStep(model, weights)
+    readouts = ReadOuts(model.config, queries, settings.seed)
+    device = next(model.parameters()).device
+    return TrainingStep(model, weights, readouts.to(device), settings.readouts.weight)
 
 
 def spread(step: TrainingStep, settings: TrainSettings, world: World) -> nn.Module:
@@ -94,27 +140,22 @@ def gradients_kept(module: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def shares_of(batches: Sequence[TrainingBatch], world: World) -> list[Tensor]:
-    """Return for each batch of this worker what its means (5,) count in the whole step.
+def shares_of(parts: Sequence[StepPart], world: World) -> list[Tensor]:
+    """Return for each part of this worker what its means (6,) count in the whole step.
 
     The factor ``world.size`` makes up for gradients being averaged over the workers.
     """
     counts = torch.tensor(
-        [[(batch.labels != IGNORED).sum().item(), len(batch.masks)] for batch in batches],
+        [
+            [
+                (part.batch.labels != IGNORED).sum().item(),
+                len(part.batch.masks),
+                0 if part.reading is None else len(part.reading.known),
+            ]
+            for part in parts
+        ],
         dtype=torch.float64,
     )
     total = world.total(counts.sum(dim=0).to(world.device)).cpu()
     shares = world.size * counts / total.clamp(min=1)
-    return [share[[0, 1, 1, 1, 1]].float().to(world.device) for share in shares]
-
-
-def to_device(batch: TrainingBatch, device: str) -> TrainingBatch:
-    """Return a batch whose tensors lie on the device."""
-    return replace(
-        batch,
-        clip_views=batch.clip_views.to(device),
-        sam_views=batch.sam_views.to(device),
-        input_ids=batch.input_ids.to(device),
-        labels=batch.labels.to(device),
-        masks=[mask.to(device) for mask in batch.masks],
-    )
+    return [share[[0, 1, 1, 1, 1, 2]].float().to(world.device) for share in shares]

@@ -41,6 +41,7 @@ class StepReport:
     dice: float
     similarity: float
     quality: float
+    readout: float
     rate: float
     norm: float
     rows: int
@@ -49,7 +50,8 @@ class StepReport:
     @property
     def loss(self) -> float:
         """The sum of the losses."""
-        return self.ce + self.bce + self.dice + self.similarity + self.quality
+        own = self.ce + self.bce + self.dice
+        return own + self.similarity + self.quality + self.readout
 
 
 @dataclass(frozen=True, slots=True)

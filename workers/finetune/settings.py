@@ -76,6 +76,19 @@ class AugmentSettings(Settings):
     light: Annotated[float, Field(ge=0, le=0.9)] = 0.0
 
 
+class ReadOutSettings(Settings):
+    """Read-outs, for encoders that learn and have not seen such pictures before.
+
+    A step shows ``images`` more corrected pictures to the encoders alone: linear read-outs of the
+    ``queries`` that were corrected in most pictures learn along, and are not kept. ``weight`` is
+    that of their loss.
+    """
+
+    images: Positive = 8
+    queries: Positive = 64
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
 class TrainSettings(Settings):
     """How a model is fine-tuned; the defaults are READ's for going on from a released model.
 
@@ -106,6 +119,7 @@ class TrainSettings(Settings):
     lora: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()
     augment: AugmentSettings = AugmentSettings()
+    readouts: ReadOutSettings | None = None
     loss_side: Annotated[int, Field(ge=16)] | None = None
     rate: Rate = 1e-4
     betas: tuple[Share, Share] = (0.9, 0.95)
@@ -136,11 +150,11 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> "TrainSettings":
-        if self.images_per_step % self.workers:
-            raise ValueError(
-                f"images_per_step {self.images_per_step} cannot be divided among "
-                f"{self.workers} workers; choose a multiple"
-            )
+        self._check_divisible("images_per_step", self.images_per_step)
+        if self.readouts:
+            self._check_divisible("readouts.images", self.readouts.images)
+            if not {"clip", "image_encoder"} & set(self.trained_parts):
+                raise ValueError("readouts teach the encoders, but parts holds none of them")
         if self.scenes_share + self.dialogue_share >= 1:
             raise ValueError("scenes_share and dialogue_share leave nothing for the corrections")
         if not self.trained_parts:
@@ -148,3 +162,9 @@ class TrainSettings(Settings):
         if {"adapters", "llama"} <= set(self.trained_parts):
             raise ValueError("parts holds adapters and llama: adapters are for a frozen one")
         return self
+
+    def _check_divisible(self, name: str, images: int) -> None:
+        if images % self.workers:
+            raise ValueError(
+                f"{name} {images} cannot be divided among {self.workers} workers; choose a multiple"
+            )

@@ -42,7 +42,7 @@ class TrainingState:
     loss: float = 0.0
 
     def learned(self) -> dict[str, Tensor]:
-        """Return what learns, whole and on the CPU, by its name in the model.
+        """Return what learns of the model, whole and on the CPU, by its name in it.
 
         Every worker has to call this.
         """
@@ -55,7 +55,7 @@ class TrainingState:
         return {
             name.removeprefix("model."): value
             for name, value in found.items()
-            if name in learning and isinstance(value, Tensor)
+            if name in learning and name.startswith("model.") and isinstance(value, Tensor)
         }
 
 

@@ -58,8 +58,8 @@ def build_batch(
     _check_length(input_ids, config)
     sizes = [loss_size(picture.image, loss_side) for picture in pictures]
     return TrainingBatch(
-        clip_views=_stack([clip_view(picture.image, config.clip_view) for picture in pictures]),
-        sam_views=_stack([view for view, _ in views]),
+        clip_views=stack([clip_view(picture.image, config.clip_view) for picture in pictures]),
+        sam_views=stack([view for view, _ in views]),
         image_hw=sizes,
         resized_hw=[size for _, size in views],
         image_index=[number for number, _ in rows],
@@ -115,5 +115,6 @@ def _check_length(input_ids: Tensor, config: ReadConfig) -> None:
         )
 
 
-def _stack(arrays: Sequence[NDArray[np.float32]]) -> Tensor:
+def stack(arrays: Sequence[NDArray[np.float32]]) -> Tensor:
+    """Return arrays of one shape as one tensor with a first dimension more."""
     return torch.from_numpy(np.stack(arrays))

@@ -17,8 +17,10 @@ from pipeline.storage.store import Store
 from workers.finetune.loop import read_result, train
 from workers.finetune.parallel import World
 from workers.finetune.records import FinetuneJob, StepReport
+from workers.finetune.settings import TrainSettings
 
 Jobs = Callable[..., FinetuneJob]
+READS = {"parts": [*TrainSettings().parts, "image_encoder"], "readouts": {"images": 2}}
 KILL = Path(__file__).with_name("kill.py")
 
 
@@ -55,15 +57,15 @@ def test_a_job_learns_and_stores_a_checkpoint_that_is_what_it_learned(
 def test_a_killed_job_ends_with_the_weights_of_an_undisturbed_one(
     store: Store, job: Jobs, tmp_path: Path
 ) -> None:
-    train(job("training/calm"), World(), lambda _: None)
-    (tmp_path / "job").write_bytes(pickle.dumps(job("training/killed")))
+    train(job("training/calm", **READS), World(), lambda _: None)
+    (tmp_path / "job").write_bytes(pickle.dumps(job("training/killed", **READS)))
     killed = subprocess.run([sys.executable, str(KILL), str(tmp_path / "job"), "2"], check=False)
     assert killed.returncode == -signal.SIGKILL
     states = list(store.list("training/killed/states"))
     assert [Path(info.uri).name for info in states] == ["00000001.pt", "00000002.pt"]
 
     steps: list[int] = []
-    train(job("training/killed"), World(), lambda report: steps.append(report.step))
+    train(job("training/killed", **READS), World(), lambda report: steps.append(report.step))
     assert steps == [2, 3]
     calm, resumed = (read_result(store, f"training/{name}") for name in ("calm", "killed"))
     assert calm

@@ -14,15 +14,24 @@ from pipeline.storage.store import Store
 from workers.finetune.loop import read_result, train
 from workers.finetune.parallel import World
 from workers.finetune.records import FinetuneJob
+from workers.finetune.settings import TrainSettings
 
 Jobs = Callable[..., FinetuneJob]
+KEYS = ("ce", "bce", "dice", "readout", "norm")
 GROUP = Path(__file__).with_name("group.py")
-ALIKE = {"steps": 3, "images_per_step": 4, "images_at_once": 1, "lora": {"dropout": 0.0}}
+ALIKE = {
+    "steps": 3,
+    "images_per_step": 4,
+    "images_at_once": 1,
+    "lora": {"dropout": 0.0},
+    "parts": [*TrainSettings().parts, "image_encoder"],
+    "readouts": {"images": 2},
+}
 
 
 def losses(store: Store, name: str) -> list[list[float]]:
     lines = store.get(f"training/{name}/curve.jsonl").decode().splitlines()
-    return [[json.loads(line)[key] for key in ("ce", "bce", "dice", "norm")] for line in lines]
+    return [[json.loads(line)[key] for key in KEYS] for line in lines]
 
 
 def test_two_workers_equal_one_with_copies_and_with_shards(

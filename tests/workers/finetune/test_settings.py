@@ -27,6 +27,11 @@ def test_every_part_of_a_model_can_be_named() -> None:
     ("changes", "said"),
     [
         ({"images_per_step": 3, "workers": 2}, "cannot be divided among 2 workers"),
+        (
+            {"images_per_step": 4, "workers": 2, "parts": "all", "readouts": {"images": 3}},
+            "readouts.images 3 cannot be divided",
+        ),
+        ({"readouts": {}}, "parts holds none of them"),
         ({"parts": ["adapters", "llama"]}, "adapters are for a frozen one"),
         ({"parts": []}, "nothing would learn"),
         ({"scenes_share": 0.6, "dialogue_share": 0.5}, "nothing for the corrections"),
