@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from pipeline import masks
 from pipeline.errors import InputError
@@ -55,8 +56,8 @@ class Loader:
             StorageError: a picture cannot be read.
         """
         with (
-            ThreadPoolExecutor(1, "steps") as ahead,
-            ThreadPoolExecutor(_THREADS, "lessons") as pool,
+            _threads(1, "steps") as ahead,
+            _threads(_THREADS, "lessons") as pool,
         ):
             waiting: deque[Future[list[StepPart]]] = deque()
             try:
@@ -104,6 +105,15 @@ class Loader:
             raise InputError(f"{lesson.uri}: {error}") from error
         rows = (taught_row(row, image.shape[:2], self.prompt) for row in lesson.rows)
         return varied(TaughtPicture(image, tuple(rows)), self.settings.augment, lesson.draw)
+
+
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Return threads whose tensor operations use no further threads.
+
+    Each would get OpenMP threads of its own otherwise. With more of those than cores, the ones that
+    train sleep between operations instead of waiting: on two cores a step took a third longer.
+    """
+    return ThreadPoolExecutor(count, name, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def scene_picture(lesson: SceneLesson, settings: PromptSettings) -> TaughtPicture:
