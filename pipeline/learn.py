@@ -55,6 +55,7 @@ class Learning:
         self._stop = stop
         self._progress = progress
         self._check = check
+        self._trained = 0
         self._store = open_store(run.store, run.s3)
         self._registry = Registry(self._store)
         self._sets = TrainingSets(self._store)
@@ -136,6 +137,7 @@ class Learning:
 
         self._store.put_new(f"{job.folder}/{_MARKER}", job.settings.model_dump_json().encode())
         self._progress.begin("training steps")
+        self._trained = 0
         result = finetune(job, self._stop, self._tell)
         self._progress.end()
         self._progress.say(
@@ -145,7 +147,8 @@ class Learning:
 
     def _tell(self, step: StepReport) -> None:
         self._progress.expect(step.total)
-        self._progress.advance(1)
+        self._progress.advance(step.step + 1 - self._trained)  # a resumed job begins further on
+        self._trained = step.step + 1
         if step.step % max(1, step.total // _TOLD) == 0:
             self._progress.say(f"step {step.step} of {step.total}: loss {step.loss:.4f}")
 
