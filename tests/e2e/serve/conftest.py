@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,33 @@ def run_file(folder: Path, model: Path, url: str, project: str) -> Path:
     return path
 
 
+@contextmanager
+def serving(path: Path, secret: str, *options: str, **environment: str) -> Iterator[Json]:
+    """Serve a run file with a secret until left; yield what the server said when it was up.
+
+    What it says later goes to ``stderr`` beside the run file.
+    """
+    own = {"READLOOP_BACKEND_SECRET": secret, "OMP_NUM_THREADS": "1", **environment}
+    errors = path.with_name("stderr")
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            [READLOOP, "serve", path, "--json", *options],
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, errors.read_text(encoding="utf-8")
+        yield json.loads(line)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=UP_SECONDS)
+    assert process.returncode == 0
+
+
 @pytest.fixture(scope="package")
 def served(
     label_studio: LabelStudioServer, repository: Path, tmp_path_factory: pytest.TempPathFactory
@@ -176,26 +204,8 @@ def served(
     )
     path = run_file(folder, tiny, label_studio.url, title)
     secret = secrets.token_hex(16)
-    environment = {
-        **os.environ,
-        "READLOOP_BACKEND_SECRET": secret,
-        "LABEL_STUDIO_API_KEY": label_studio.token,
-        "RAY_TMPDIR": str(folder / "ray"),
-        "OMP_NUM_THREADS": "1",
-    }
-    with (folder / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(
-            [READLOOP, "serve", path, "--json"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (folder / "stderr").read_text(encoding="utf-8")
-        up = json.loads(line)
+    own = {"LABEL_STUDIO_API_KEY": label_studio.token, "RAY_TMPDIR": str(folder / "ray")}
+    with serving(path, secret, **own) as up:
         client = LabelStudioClient(label_studio.url, token)
         (task,) = client.tasks(up["projects"][0])
         yield Served(
@@ -211,7 +221,3 @@ def served(
             folder,
             secret,
         )
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=UP_SECONDS)
-    assert process.returncode == 0

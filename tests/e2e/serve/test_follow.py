@@ -1,10 +1,6 @@
 """``readloop serve`` follows the registry: a promotion under load, a bad one, a choice by hand."""
 
-import json
-import os
 import secrets
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +21,11 @@ from pipeline.storage.store import Store, open_store
 from pipeline.storage.tables import PredictionTables
 from tests.e2e.serve.conftest import (
     PICTURE,
-    READLOOP,
     SETTINGS,
-    UP_SECONDS,
     click,
     free_port,
     predicted,
+    serving,
 )
 from tests.versions import IOU_SHIFT, less_sure, make_current, record
 from workers.read.engine import ReadEngine
@@ -102,29 +97,13 @@ def follower(repository: Path, tmp_path: Path) -> Iterator[Follower]:
         "model": "registry",
         "serve": {"port": free_port(), "follow_seconds": 0.5},
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run), encoding="utf-8")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(run), encoding="utf-8")
     secret = secrets.token_hex(16)
-    environment = {**os.environ, "READLOOP_BACKEND_SECRET": secret, "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(
-            [READLOOP, "serve", tmp_path / "run.yaml", "--no-connect", "--json"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (tmp_path / "stderr").read_text(encoding="utf-8")
-        up = json.loads(line)
+    with serving(path, secret, "--no-connect") as up:
         assert up["model_version"] == first
         errors = tmp_path / "stderr"
         yield Follower(up["address"], secret, store, tuple(rows), first, second, errors)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=UP_SECONDS)
-    assert process.returncode == 0
 
 
 def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(follower: Follower) -> None:
