@@ -116,7 +116,6 @@ def test_a_killed_command_goes_on_and_ends_with_the_weights_of_an_undisturbed_on
     done = readloop("finetune", run_file, "--json")
     assert done.code == 0, done.stderr
     assert "going on with snapshot" in done.stderr
-    assert "training steps: 8 of 8" in done.stderr
     assert done.result
     assert done.result.keys() == {
         *("snapshot", "candidate", "incumbent", "metrics", "gain", "gain_ci"),
