@@ -86,16 +86,26 @@ class Lessons:
 
     @property
     def steps(self) -> int:
-        """Steps of the job: as set, or so many that ``epochs`` times all pictures are shown."""
+        """Steps of the job: those for encoders alone, and those with lessons.
+
+        Of the latter as many as are set, or so many that ``epochs`` times all pictures are shown.
+        """
         settings = self._settings
         if settings.steps is not None:
-            return settings.steps
+            return self.alone + settings.steps
         share = 1 - self._share_of_scenes - self._share_of_dialogue
         shown = settings.epochs * self.images / share
-        return max(1, math.ceil(shown / settings.images_per_step))
+        return self.alone + max(1, math.ceil(shown / settings.images_per_step))
+
+    @property
+    def alone(self) -> int:
+        """Steps before all others that show pictures to the encoders only."""
+        return self._settings.readouts.alone if self._settings.readouts else 0
 
     def of_step(self, step: int) -> list[Lesson]:
-        """Return the ``images_per_step`` lessons of a step, counted from 0."""
+        """Return the ``images_per_step`` lessons of a step, counted from 0; none of one alone."""
+        if step < self.alone:
+            return []
         random = np.random.default_rng((self._settings.seed, step))
         return [self._draw(random) for _ in range(self._settings.images_per_step)]
 

@@ -23,6 +23,7 @@ from workers.read.errors import ImageError
 from workers.read.images import decode
 from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
+from workers.read.train import TrainingBatch
 from workers.scenes import DIFFICULTIES, render
 from workers.settings import LimitSettings
 from workers.tiny.data import taught_scene
@@ -79,13 +80,14 @@ class Loader:
             pictures[at : at + settings.images_at_once]
             for at in range(0, len(pictures), settings.images_at_once)
         ]
-        batches = [
+        batches: list[TrainingBatch | None] = [
             build_batch(some, self.config, self.prompt, self.tokenizer, settings.loss_side)
             for some in together
         ]
+        first, *others = batches or [None]  # a step for the encoders alone has no lessons
         return [
-            StepPart(batches[0], self._reading(step, pool)),
-            *(StepPart(batch) for batch in batches[1:]),
+            StepPart(first, self._reading(step, pool)),
+            *(StepPart(batch) for batch in others),
         ]
 
     def _reading(self, step: int, pool: ThreadPoolExecutor) -> Reading | None:

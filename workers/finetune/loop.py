@@ -160,12 +160,12 @@ def _run(worker: _Worker, curves: Curves, report: Report) -> None:
     total = worker.lessons.steps
     for parts in worker.loader.steps(state.step, total):
         begun = time.monotonic()
-        rate = rate_at(state.step, total, settings)
+        rate = _rate(state.step, worker.lessons, settings)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_seed(settings.seed, state.step, world))
         losses, norm = run_step(state.module, state.optimizer, parts, settings, world)
-        batches = [part.batch for part in parts]
+        batches = [part.batch for part in parts if part.batch is not None]
         _count(state, batches, world, float(losses.sum()))
         state.seconds += time.monotonic() - begun
         if world.rank == 0:
@@ -197,8 +197,11 @@ def _count(
         raise ConfigError(
             f"the loss is {loss} at step {state.step}; lower finetune.train.rate and run again"
         )
-    counts = [(len(batch.image_hw), len(batch.labels)) for batch in batches]
-    own = torch.tensor(counts, device=world.device).sum(dim=0)
+    counts = (
+        sum(len(batch.image_hw) for batch in batches),
+        sum(len(batch.labels) for batch in batches),
+    )
+    own = torch.tensor(counts, device=world.device)
     images, rows = world.total(own).tolist()
     state.step += 1
     state.images += int(images)
@@ -209,7 +212,9 @@ def _count(
 def _finish(worker: _Worker, learned: dict[str, Tensor]) -> FinetuneResult:
     job, state = worker.job, worker.state
     peak = peak_bytes(worker.world.device)
-    (first, *_), *_ = worker.loader.steps(0, 1)
+    probe = worker.lessons.alone
+    (first, *_), *_ = worker.loader.steps(probe, probe + 1)
+    assert first.batch is not None, "from this step on there are lessons"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "model")
         check = export(worker.start, learned, job.settings, first.batch, folder)
@@ -227,6 +232,14 @@ def _finish(worker: _Worker, learned: dict[str, Tensor]) -> FinetuneResult:
         peak_bytes=peak,
         merge=check,
     )
+
+
+def _rate(step: int, lessons: Lessons, settings: TrainSettings) -> float:
+    """Return a step's rate: the full one for the encoders alone, then it rises and falls."""
+    alone = lessons.alone
+    if step < alone:
+        return settings.rate
+    return rate_at(step - alone, lessons.steps - alone, settings)
 
 
 def _seed(seed: int, step: int, world: World) -> int:

@@ -42,22 +42,31 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class StepPart:
-    """What a worker works on at a time: rows about pictures, and pictures for encoders alone."""
+    """What a worker works on at a time: rows about pictures, pictures for encoders alone, or both.
 
-    batch: TrainingBatch
+    It has at least one of the two.
+    """
+
+    batch: TrainingBatch | None
     reading: Reading | None = None
 
     def to(self, device: str) -> "StepPart":
         """Return the part on a device."""
-        batch = replace(
-            self.batch,
-            clip_views=self.batch.clip_views.to(device),
-            sam_views=self.batch.sam_views.to(device),
-            input_ids=self.batch.input_ids.to(device),
-            labels=self.batch.labels.to(device),
-            masks=[mask.to(device) for mask in self.batch.masks],
+        return StepPart(
+            None if self.batch is None else _moved(self.batch, device),
+            None if self.reading is None else self.reading.to(device),
         )
-        return StepPart(batch, None if self.reading is None else self.reading.to(device))
+
+
+def _moved(batch: TrainingBatch, device: str) -> TrainingBatch:
+    return replace(
+        batch,
+        clip_views=batch.clip_views.to(device),
+        sam_views=batch.sam_views.to(device),
+        input_ids=batch.input_ids.to(device),
+        labels=batch.labels.to(device),
+        masks=[mask.to(device) for mask in batch.masks],
+    )
 
 
 class TrainingStep(nn.Module):
@@ -84,9 +93,11 @@ class TrainingStep(nn.Module):
 
         ``shares`` (6,) are what a mean over this part counts among all.
         """
-        losses = training_step_losses(self.model, part.batch, self.weights)
-        parts = [getattr(losses, name).to(shares.device) for name in LOSSES[:-1]]
-        readout = shares.new_zeros(())
+        nothing = shares.new_zeros(())
+        parts, readout = [nothing] * len(LOSSES[:-1]), nothing
+        if part.batch is not None:
+            losses = training_step_losses(self.model, part.batch, self.weights)
+            parts = [getattr(losses, name).to(shares.device) for name in LOSSES[:-1]]
         if self.readouts is not None and part.reading is not None:
             readout = self.readout_weight * self.readouts(self.model, part.reading)
         return torch.stack([*parts, readout]) * shares
@@ -148,8 +159,8 @@ def shares_of(parts: Sequence[StepPart], world: World) -> list[Tensor]:
     counts = torch.tensor(
         [
             [
-                (part.batch.labels != IGNORED).sum().item(),
-                len(part.batch.masks),
+                0 if part.batch is None else (part.batch.labels != IGNORED).sum().item(),
+                0 if part.batch is None else len(part.batch.masks),
                 0 if part.reading is None else len(part.reading.known),
             ]
             for part in parts

@@ -5,7 +5,7 @@ step, and so does the learning rate.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,7 @@ class Checkpoints:
         set_optimizer_state_dict(
             state.module, state.optimizer, content["optimizer"], options=_PARTIAL
         )
+        _forget(state, set(content["optimizer"]["state"]))
         state.step, state.images, state.rows = content["counts"]
         state.seconds, state.loss = content["sums"]
 
@@ -102,6 +103,16 @@ class Checkpoints:
     def _paths(self) -> list[str]:
         names = sorted(info.uri.rpartition("/")[2] for info in self._store.list(self._folder))
         return [f"{self._folder}/{name}" for name in names]
+
+
+def _forget(state: TrainingState, known: Collection[str]) -> None:
+    """Drop what the optimizer was given for weights that had learned nothing yet.
+
+    To restore its state, torch first makes one for every weight, as of a step already taken.
+    """
+    for name, weight in state.module.named_parameters():
+        if name.removeprefix("module.") not in known:
+            state.optimizer.state.pop(weight, None)
 
 
 def build_optimizer(module: nn.Module, settings: TrainSettings) -> AdamW:

@@ -96,6 +96,32 @@ class Annotator:
         )
         return {name: names.count(name) for name in names}
 
+    def state(self, label: str) -> str:
+        """Say what the editor holds of a query's mask and of answers, for a failure to tell."""
+        held = self.page.evaluate(
+            """label => {
+                const annotation = Htx.annotationStore.selected;
+                const mask = annotation.regions.find(
+                    r => r.type == 'brushregion' && r.labelName == label
+                );
+                return {
+                    bytes: mask ? Array.from(mask.rle || []) : [],
+                    strokes: mask ? mask.touches.length : null,
+                    hidden: mask ? mask.hidden : null,
+                    suggestions: annotation.suggestions.size,
+                    awaiting: Htx.awaitingSuggestions,
+                    accepting: Htx.autoAcceptSuggestions,
+                    type: annotation.type,
+                };
+            }""",
+            label,
+        )
+        height, width = self.served.pixels.shape[:2]
+        coded = held.pop("bytes")
+        painted = brush.decode(coded, height, width) > brush.PAINTED_ABOVE if coded else None
+        held["pixels"] = None if painted is None else int(painted.sum())
+        return str(held)
+
     def look(self) -> NDArray[np.int64]:
         """Return the screen's colour at every pixel of the picture."""
         shot = np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"), np.int64)
@@ -191,7 +217,10 @@ def expect_followed(
             if not problems:
                 return new
         person.page.wait_for_timeout(500)
-    raise AssertionError(f"{name}: {'; '.join(problems)}; Label Studio said {person.asked}")
+    raise AssertionError(
+        f"{name}: {'; '.join(problems)}; "
+        f"the editor holds {person.state('square')}, Label Studio said {person.asked}"
+    )
 
 
 def test_a_new_question_is_answered(page: Page, served: Served) -> None:

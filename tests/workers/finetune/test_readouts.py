@@ -149,3 +149,17 @@ def test_the_read_outs_are_not_kept(
     changed = {key for key in after if not torch.equal(after[key], before[key])}
     assert changed
     assert all("image_encoder" in key for key in changed)
+
+
+def test_steps_alone_come_first_and_teach_encoders_only(
+    store: Store, job: Callable[..., FinetuneJob]
+) -> None:
+    read = {"parts": "all", "readouts": {"images": 2, "alone": 3}, "checkpoint_every": 3}
+    reports: list[StepReport] = []
+    train(job(steps=2, **read), World(), reports.append)
+    assert [report.rows > 0 for report in reports] == [False] * 3 + [True] * 2
+    assert [report.loss == report.readout > 0 for report in reports] == [True] * 3 + [False] * 2
+    assert [report.rate for report in reports] == [1e-3] * 4 + [5e-4]
+    result = read_result(store, "training/one")
+    assert result
+    assert (result.steps, result.images) == (5, 4)
