@@ -2,8 +2,8 @@
 
 Points of the other sign do not travel with a gesture, and the draft that holds them is saved only
 some seconds later. So the last points that were seen of each sign are kept for a task until its
-draft changes, and points that no answer has held yet until one does: the browser deletes a new
-point when it accepts an answer without it.
+draft changes. So are points that no answer has held yet, until one does: the browser deletes a new
+point when it accepts an answer without it. A changed draft says which of them are still there.
 """
 
 import threading
@@ -50,6 +50,7 @@ class Memory:
             if task.stamp != request.saved.stamp:
                 task.stamp = request.saved.stamp
                 task.seen.clear()
+                task.open.clear()
             if request.asked:
                 task.asked = request.asked[-1]
             for point in request.points:

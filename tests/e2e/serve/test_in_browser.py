@@ -96,32 +96,6 @@ class Annotator:
         )
         return {name: names.count(name) for name in names}
 
-    def state(self, label: str) -> str:
-        """Say what the editor holds of a query's mask and of answers, for a failure to tell."""
-        held = self.page.evaluate(
-            """label => {
-                const annotation = Htx.annotationStore.selected;
-                const mask = annotation.regions.find(
-                    r => r.type == 'brushregion' && r.labelName == label
-                );
-                return {
-                    bytes: mask ? Array.from(mask.rle || []) : [],
-                    strokes: mask ? mask.touches.length : null,
-                    hidden: mask ? mask.hidden : null,
-                    suggestions: annotation.suggestions.size,
-                    awaiting: Htx.awaitingSuggestions,
-                    accepting: Htx.autoAcceptSuggestions,
-                    type: annotation.type,
-                };
-            }""",
-            label,
-        )
-        height, width = self.served.pixels.shape[:2]
-        coded = held.pop("bytes")
-        painted = brush.decode(coded, height, width) > brush.PAINTED_ABOVE if coded else None
-        held["pixels"] = None if painted is None else int(painted.sum())
-        return str(held)
-
     def look(self) -> NDArray[np.int64]:
         """Return the screen's colour at every pixel of the picture."""
         shot = np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"), np.int64)
@@ -207,20 +181,18 @@ def expect_followed(
 ) -> Mask:
     """Wait until the screen shows the mask of the query's points, one more; return that mask."""
     end = time.monotonic() + SEEN_SECONDS
-    problems = ["nothing was drawn"]
-    while time.monotonic() < end:
+    while True:
         points = person.points("square")
+        problems = [f"{len(points)} points, {len(known) + 1} were expected"]
         if len(points) == len(known) + 1:
             new = person.served.refined("square", points)
             skipped = dots(new.shape, [*points, *known, *person.points("circle")])
             problems = change_problems(before, person.look(), old, new, skipped)
             if not problems:
                 return new
+        if time.monotonic() > end:
+            raise AssertionError(f"{name}: {'; '.join(problems)}; answers: {person.asked}")
         person.page.wait_for_timeout(500)
-    raise AssertionError(
-        f"{name}: {'; '.join(problems)}; "
-        f"the editor holds {person.state('square')}, Label Studio said {person.asked}"
-    )
 
 
 def test_a_new_question_is_answered(page: Page, served: Served) -> None:

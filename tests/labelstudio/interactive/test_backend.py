@@ -222,6 +222,17 @@ def test_a_point_that_nothing_can_answer_stays_and_harms_no_other_query(
     }
 
 
+def test_a_refused_point_that_was_deleted_does_not_come_back(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    refused, kept = click("refused", "car -", 10, 10), click("kept", "car -", 20, 10)
+    with pytest.raises(InputError):
+        answered(backend, message(rows, [refused, kept]))
+    draft = {"id": 3, "updated_at": "2", "result": [kept]}
+    found = answered(backend, message(rows, [click("new", "road +", 50, 75)], [draft]))
+    assert [region["id"] for region in found[1:]] == ["new", "kept"]
+
+
 def question(text: str) -> Json:
     return {"id": "q", "type": "textarea", "from_name": "ask", "value": {"text": [text]}}
 
