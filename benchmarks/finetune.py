@@ -1,10 +1,11 @@
 """Fine-tuning steps without Ray: samples a second, and the most memory that was held.
 
 A sample is one query on one picture. Without a preset the bundled tiny checkpoint learns generated
-scenes on this machine, once with READ's own trainable parts and once with all of them. ``--preset
-7b`` builds a random model in the layout and the sizes of READ-7B on a GPU and takes steps with
-adapters at 1024 pixels, frozen parts in bfloat16, gradients checkpointed; ``--preset small`` is the
-same code with tiny sizes, for any machine.
+scenes on this machine: with READ's own trainable parts, with all of them, and with read-outs that
+show the same pictures to the encoders alone; the ratio of the last two is printed. ``--preset 7b``
+builds a random model in the layout and the sizes of READ-7B on a GPU and takes steps with adapters
+at 1024 pixels, frozen parts in bfloat16, gradients checkpointed; ``--preset small`` is the same
+code with tiny sizes, for any machine.
 
 Usage: benchmarks/finetune.py [--preset 7b|small] [--device cuda] [--steps N] [--images N]
        [--queries N] [--at-once N] [--no-checkpointing] [--json]
@@ -15,6 +16,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ import torch
 from workers.finetune.building import build_model, prepare
 from workers.finetune.loop import peak_bytes, run_step
 from workers.finetune.parallel import StepPart, World, training_step
-from workers.finetune.settings import TrainSettings
+from workers.finetune.readouts import build_reading
+from workers.finetune.settings import ReadOutSettings, TrainSettings
 from workers.finetune.state import build_optimizer
 from workers.read.batches import TaughtPicture, TaughtRow, build_batch
 from workers.read.config import CLIP_L_336, SAM_VIT_H, LlamaSizes, ReadConfig
@@ -93,11 +96,21 @@ def parts_of(
 
 
 def measure(
-    name: str, model: ReadModel, pictures: list[TaughtPicture], settings: TrainSettings, device: str
+    name: str,
+    model: ReadModel,
+    pictures: list[TaughtPicture],
+    settings: TrainSettings,
+    *,
+    device: str,
+    questions: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Take the steps and return the figures."""
-    parts = parts_of(pictures, model, settings)
-    step = training_step(model, 0, settings)
+    """Take the steps and return the figures; with questions, steps that only read those out."""
+    parts = (
+        [StepPart(None, build_reading(pictures, questions, model.config))]
+        if questions
+        else parts_of(pictures, model, settings)
+    )
+    step = training_step(model, len(questions), settings)
     optimizer = build_optimizer(step, settings)
     world = World(device=device)
     seconds, losses = [], []
@@ -124,15 +137,20 @@ def measure(
 
 
 def tiny_runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure the bundled checkpoint with READ's trainable parts and with all."""
+    """Measure the bundled checkpoint with READ's trainable parts, with all, and with read-outs."""
+    pictures = scene_pictures(arguments.images, arguments.queries, 256)
+    questions = sorted({row.question for picture in pictures for row in picture.rows})
+    taken = {"steps": arguments.steps, "images_at_once": arguments.at_once}
     runs = []
-    for name, parts in (("adapters", TrainSettings().parts), ("all", "all")):
-        settings = TrainSettings(
-            steps=arguments.steps, images_at_once=arguments.at_once, parts=parts
-        )
+    for name, settings in (
+        ("adapters", TrainSettings(**taken)),
+        ("all", TrainSettings(**taken, parts="all")),
+        ("read-outs", TrainSettings(**taken, parts="all", readouts=ReadOutSettings())),
+    ):
         model = build_model(TINY, settings, "cpu")
-        pictures = scene_pictures(arguments.images, arguments.queries, 256)
-        runs.append(measure(f"tiny, {name}", model, pictures, settings, "cpu"))
+        asked = questions if settings.readouts else ()
+        found = measure(f"tiny, {name}", model, pictures, settings, device="cpu", questions=asked)
+        runs.append(found)
     return runs
 
 
@@ -152,7 +170,7 @@ def preset_runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     )
     pictures = random_pictures(arguments.images, arguments.queries, 1024 if big else 256)
     model = random_model(config, settings, arguments.device)
-    return [measure(arguments.preset, model, pictures, settings, arguments.device)]
+    return [measure(arguments.preset, model, pictures, settings, device=arguments.device)]
 
 
 def main() -> None:
@@ -170,18 +188,25 @@ def main() -> None:
     if arguments.preset == "7b" and not arguments.device.startswith("cuda"):
         parser.error("--preset 7b needs a GPU; --preset small takes the same steps anywhere")
     runs = preset_runs(arguments) if arguments.preset else tiny_runs(arguments)
-    report = {"device": arguments.device if arguments.preset else "cpu", "runs": runs}
+    report: dict[str, Any] = {"device": arguments.device if arguments.preset else "cpu"}
+    report["runs"] = runs
+    if not arguments.preset:
+        *_, taught, read = runs
+        report["readout_ratio"] = round(taught["step_seconds"] / read["step_seconds"], 2)
     sys.stdout.write(json.dumps(report) + "\n" if arguments.json else as_text(report))
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """Return a line a run."""
-    return "".join(
+    """Return a line a run, and one for the ratio if there is one."""
+    lines = "".join(
         f"{run['name']} on {report['device']}: {run['samples_per_second']:.2f} samples/s, "
         f"{run['images_per_second']:.2f} images/s, {run['step_seconds']:.2f} s a step, "
         f"peak {run['peak_gb']:.2f} GB, {run['learning']:,} of {run['parameters']:,} learn\n"
         for run in report["runs"]
     )
+    if "readout_ratio" not in report:
+        return lines
+    return f"{lines}a step of read-outs is {report['readout_ratio']} times as fast\n"
 
 
 if __name__ == "__main__":
