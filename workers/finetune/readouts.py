@@ -61,22 +61,17 @@ def build_reading(
     The object of a row is what its masks cover together; a row without masks says there is none.
     """
     views = [sam_view(picture.image, config.sam.image) for picture in pictures]
-    truths = [_truths(picture, questions) for picture in pictures]
-    sizes = [size for _, size in views]
+    truths = [
+        _truth(picture, size, questions, config)
+        for picture, (_, size) in zip(pictures, views, strict=True)
+    ]
     return Reading(
         clip_views=stack([clip_view(picture.image, config.clip_view) for picture in pictures]),
         sam_views=stack([view for view, _ in views]),
-        cells=torch.stack(
-            [_cells(one.objects, size, config) for one, size in zip(truths, sizes, strict=True)]
-        ),
-        tokens=torch.stack(
-            [
-                central_coverage(list(torch.from_numpy(one.objects)), config.clip.side)
-                for one in truths
-            ]
-        ),
-        filled=torch.cat([_cells(np.ones((1, *size), np.bool_), size, config) for size in sizes]),
-        known=torch.from_numpy(np.stack([one.known for one in truths])),
+        cells=torch.stack([truth.cells for truth in truths]),
+        tokens=torch.stack([truth.tokens for truth in truths]),
+        filled=torch.stack([_cells(np.ones(size, np.bool_), size, config) for _, size in views]),
+        known=torch.stack([truth.known for truth in truths]),
     )
 
 
@@ -112,30 +107,38 @@ def _entropy(logits: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Truths:
-    """``objects`` bool (Q, H, W) and ``known`` float32 (Q,) of one picture."""
+class _Truth:
+    """``cells`` (Q, g, g), ``tokens`` (Q, T) and ``known`` (Q,) of one picture, as a reading's."""
 
-    objects: Mask
-    known: NDArray[np.float32]
+    cells: Tensor
+    tokens: Tensor
+    known: Tensor
 
 
-def _truths(picture: TaughtPicture, questions: Sequence[str]) -> _Truths:
-    objects = np.zeros((len(questions), *picture.image.shape[:2]), np.bool_)
-    known = np.zeros(len(questions), np.float32)
+def _truth(
+    picture: TaughtPicture, size: tuple[int, int], questions: Sequence[str], config: ReadConfig
+) -> _Truth:
+    """Return what is true of a picture that fills (height, width) of SAM's view."""
+    grid, side = config.sam.grid, config.clip.side
+    known = torch.zeros(len(questions))
+    cells = torch.zeros(len(questions), grid, grid)
+    tokens = torch.zeros(len(questions), side * side)
     places = {question: place for place, question in enumerate(questions)}
     for row in picture.rows:
         place = places.get(row.question)
-        if place is not None:
-            known[place] = 1.0
-            for mask in row.masks:
-                objects[place] |= mask
-    return _Truths(objects, known)
+        if place is None:
+            continue
+        known[place] = 1.0
+        if row.masks:
+            object_ = np.logical_or.reduce(row.masks)
+            cells[place] = _cells(object_, size, config)
+            tokens[place] = central_coverage([torch.from_numpy(object_)], side)[0]
+    return _Truth(cells, tokens, known)
 
 
-def _cells(objects: Mask, size: tuple[int, int], config: ReadConfig) -> Tensor:
-    """Return which share of SAM's cells objects (Q, H, W) cover, (Q, g, g)."""
+def _cells(object_: Mask, size: tuple[int, int], config: ReadConfig) -> Tensor:
+    """Return which share of SAM's cells an object (H, W) covers, (g, g)."""
     side, (height, width) = config.sam.image, size
-    shown = np.zeros((len(objects), side, side), np.float32)
-    for place, mask in enumerate(objects):
-        shown[place, :height, :width] = shrink(mask, size)
-    return functional.adaptive_avg_pool2d(torch.from_numpy(shown), config.sam.grid)
+    shown = np.zeros((side, side), np.float32)
+    shown[:height, :width] = shrink(object_, size)
+    return functional.adaptive_avg_pool2d(torch.from_numpy(shown)[None], config.sam.grid)[0]
