@@ -34,7 +34,6 @@ ASK = "ask"
 ASKED = "something else"
 """Label of what an annotator asks for beyond the task's own queries; no query may have it."""
 VERDICTS = ("present", "absent", "wrong")
-NOT_ASKED = "(not asked here)"
 
 _COLUMN_WIDTHS = (140, 112, 110)
 _ROW_HEIGHT = 64

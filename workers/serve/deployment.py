@@ -25,14 +25,6 @@ Json = Mapping[str, Any]
 _log = logging.getLogger("ray.serve")
 
 
-class Gesture(Protocol):
-    """A request that has been read."""
-
-    @property
-    def task(self) -> int:
-        """Number of the task that it is about."""
-
-
 class Answering(Protocol):
     """What makes answers: see :class:`labelstudio.interactive.backend.Backend`."""
 
