@@ -100,7 +100,10 @@ class Lessons:
     @property
     def alone(self) -> int:
         """Steps before all others that show pictures to the encoders only."""
-        return self._settings.readouts.alone if self._settings.readouts else 0
+        readouts = self._settings.readouts
+        if readouts is None:
+            return 0
+        return math.ceil(readouts.alone * len(self._readable) / readouts.images)
 
     def of_step(self, step: int) -> list[Lesson]:
         """Return the ``images_per_step`` lessons of a step, counted from 0; none of one alone."""

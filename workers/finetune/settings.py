@@ -81,13 +81,14 @@ class ReadOutSettings(Settings):
 
     A step shows ``images`` more corrected pictures to the encoders alone: linear read-outs of the
     ``queries`` that were corrected in most pictures learn along, and are not kept. ``weight`` is
-    that of their loss. ``alone`` steps before all others show nothing else: they are cheap.
+    that of their loss. Steps before all others, which are cheap, show the encoders alone as many
+    pictures as there are, ``alone`` times.
     """
 
     images: Positive = 8
     queries: Positive = 64
     weight: Annotated[float, Field(gt=0)] = 1.0
-    alone: Annotated[int, Field(ge=0)] = 0
+    alone: Annotated[float, Field(ge=0)] = 0.0
 
 
 class TrainSettings(Settings):
@@ -97,9 +98,9 @@ class TrainSettings(Settings):
     ``images_at_once`` of them at a time and accumulates the gradients. A picture brings up to
     ``queries_per_image`` rows. ``steps`` outranks ``epochs``. ``scenes_share`` and
     ``dialogue_share`` of a step's pictures are replayed scenes and plain dialogue. The rate rises
-    over ``warmup`` steps (at most a tenth of all), then falls linearly to 0; in the
-    ``readouts.alone`` steps before, which are not among ``steps``, it stays. ``precision`` bfloat16
-    is for what is frozen: what learns stays float32 (with ``fsdp``, bfloat16 is for computing).
+    over ``warmup`` steps (at most a tenth of all), then falls linearly to 0; before, while encoders
+    learn alone, which ``steps`` does not count, it stays. ``precision`` bfloat16 is for what is
+    frozen: what learns stays float32 (with ``fsdp``, bfloat16 is for computing).
     ``parts`` may also be "all". ``loss_side`` bounds the pixels at which masks are compared.
     ``failures`` is how often dead workers are replaced.
     """

@@ -20,7 +20,10 @@ from workers.finetune.records import FinetuneJob, StepReport
 from workers.finetune.settings import TrainSettings
 
 Jobs = Callable[..., FinetuneJob]
-READS = {"parts": [*TrainSettings().parts, "image_encoder"], "readouts": {"images": 2, "alone": 3}}
+READS = {
+    "parts": [*TrainSettings().parts, "image_encoder"],
+    "readouts": {"images": 2, "alone": 1.2},
+}
 KILL = Path(__file__).with_name("kill.py")
 
 
