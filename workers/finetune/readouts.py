@@ -58,7 +58,7 @@ def build_reading(
 ) -> Reading:
     """Build a reading; ``questions`` are the queries' own, in the template of the pictures' rows.
 
-    The object of a row is what its masks cover together; a row without masks says there is none.
+    A query's object is what all masks of its rows cover; rows without masks say there is none.
     """
     views = [sam_view(picture.image, config.sam.image) for picture in pictures]
     truths = [
@@ -123,14 +123,12 @@ def _truth(
     known = torch.zeros(len(questions))
     cells = torch.zeros(len(questions), grid, grid)
     tokens = torch.zeros(len(questions), side * side)
-    places = {question: place for place, question in enumerate(questions)}
-    for row in picture.rows:
-        place = places.get(row.question)
-        if place is None:
-            continue
-        known[place] = 1.0
-        if row.masks:
-            object_ = np.logical_or.reduce(row.masks)
+    for place, question in enumerate(questions):
+        rows = [row for row in picture.rows if row.question == question]
+        known[place] = bool(rows)
+        masks = [mask for row in rows for mask in row.masks]
+        if masks:
+            object_ = np.logical_or.reduce(masks)
             cells[place] = _cells(object_, size, config)
             tokens[place] = central_coverage([torch.from_numpy(object_)], side)[0]
     return _Truth(cells, tokens, known)

@@ -74,6 +74,14 @@ def test_cells_and_tokens_hold_what_the_objects_cover(reading: Reading, config: 
     assert reading.clip_views.shape == (1, 3, config.clip.image, config.clip.image)
 
 
+def test_rows_of_one_query_are_read_together(picture: TaughtPicture, config: ReadConfig) -> None:
+    (cat, *_), mask = picture.rows, picture.rows[0].masks[0]
+    both = replace(picture, rows=(replace(cat, masks=(~mask,)), cat, replace(cat, masks=())))
+    reading = build_reading([both], QUESTIONS[:1], config)
+    assert torch.equal(reading.cells[:, 0], reading.filled)
+    assert torch.equal(reading.tokens, torch.ones_like(reading.tokens))
+
+
 def test_only_what_is_known_and_filled_counts(model: ReadModel, reading: Reading) -> None:
     readouts = ReadOuts(model.config, len(QUESTIONS), seed=1)
     loss = readouts(model, reading)
