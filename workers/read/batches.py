@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workers.read.config import ReadConfig
 from workers.read.errors import QueryError
-from workers.read.images import clip_view, sam_view
+from workers.read.images import clip_view, sam_size, sam_view
 from workers.read.prompt import PromptSettings, prompt
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import IGNORED, TrainingBatch
@@ -43,15 +43,20 @@ def build_batch(
     settings: PromptSettings,
     tokenizer: ReadTokenizer,
     loss_side: int | None = None,
+    *,
+    masks_compared: bool = True,
 ) -> TrainingBatch:
     """Build a batch of every row of all pictures, in their order.
 
     ``loss_side`` is the longest side, in pixels, at which masks are compared; None: the pictures'.
+    Where none is compared the batch has no views for SAM.
 
     Raises:
         QueryError: a row is longer than the model's context.
     """
-    views = [sam_view(picture.image, config.sam.image) for picture in pictures]
+    side = config.sam.image
+    seen = pictures if masks_compared else ()
+    sam_views = [sam_view(picture.image, side)[0] for picture in seen]
     rows = [(number, row) for number, one in enumerate(pictures) for row in one.rows]
     texts = [(row.question, row.answer) for _, row in rows]
     input_ids, labels = encode_rows(texts, settings, tokenizer)
@@ -59,9 +64,11 @@ def build_batch(
     sizes = [loss_size(picture.image, loss_side) for picture in pictures]
     return TrainingBatch(
         clip_views=stack([clip_view(picture.image, config.clip_view) for picture in pictures]),
-        sam_views=stack([view for view, _ in views]),
+        sam_views=stack(sam_views) if sam_views else torch.zeros((0, 3, side, side)),
         image_hw=sizes,
-        resized_hw=[size for _, size in views],
+        resized_hw=[
+            sam_size((picture.image.shape[0], picture.image.shape[1]), side) for picture in pictures
+        ],
         image_index=[number for number, _ in rows],
         input_ids=input_ids,
         labels=labels,

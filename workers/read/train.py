@@ -39,7 +39,8 @@ class LossWeights:
 class TrainingBatch:
     """B images and R rows (question with answer) about them.
 
-    ``clip_views`` (B, 3, c, c), ``sam_views`` (B, 3, s, s); per image ``image_hw`` and
+    ``clip_views`` (B, 3, c, c), ``sam_views`` (B, 3, s, s), or (0, 3, s, s) when no mask is going
+    to be compared; per image ``image_hw`` and
     ``resized_hw`` in pixels. Per row: ``image_index`` into the images, ``input_ids`` (R, L) int64
     padded on the right with one -200 each, ``labels`` (R, L) int64 with -100 where the loss looks
     away. ``masks`` holds, row after row and in the order of the row's ``[SEG]`` tokens, one

@@ -13,38 +13,39 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from workers.read.batches import TaughtPicture, TaughtRow, build_batch, shrink
 from workers.read.config import ReadConfig
-from workers.read.images import clip_view, sam_size
+from workers.read.images import clip_view, sam_size, sam_view
 from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import TrainingBatch
 from workers.scenes import Difficulty, Query, Scene, render
-from workers.tiny.objective import SUBPIXELS, SceneTargets
-from workers.tiny.recipe import Recipe
+from workers.tiny.objective import SUBPIXELS, SceneTargets, Step
+from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.vocabulary import ANSWER
 
-_EXTRA = 1_000_000_000
-"""Index of the first extra scene, far behind those that are asked about."""
+_STRIDE = 1000
+"""Indices of scenes between the first of one step and the first of the next."""
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one training step sees."""
-
-    batch: TrainingBatch
-    targets: SceneTargets
+_TOWER, _OUTLINE = 1_000_000_000, 2_000_000_000
+"""Index of the first scene that only the CLIP tower sees, and only SAM's encoder."""
 
 
 class SceneSteps(IterableDataset[bytes]):
-    """Training steps from ``first`` on, pickled; step n holds the scenes after those of step n - 1.
+    """Steps of a stage from number ``first`` on, pickled; each number has scenes of its own.
 
     Of several workers each builds every so manieth step. A step's many tensors travel as one
     string of bytes, not each through shared memory and a file of its own.
     """
 
     def __init__(
-        self, recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        config: ReadConfig,
+        tokenizer: ReadTokenizer,
+        first: int,
     ) -> None:
-        self.recipe, self.config, self.tokenizer, self.first = recipe, config, tokenizer, first
+        self.recipe, self.stage, self.first = recipe, stage, first
+        self.config, self.tokenizer = config, tokenizer
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield steps without end."""
@@ -52,25 +53,58 @@ class SceneSteps(IterableDataset[bytes]):
         torch.set_num_threads(1)
         worker = get_worker_info()
         place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        recipe, number = self.recipe, self.first + place
+        number = self.first + place
         while True:
-            scenes = _scenes(recipe, number * recipe.scenes_per_step, recipe.scenes_per_step)
-            extra = _scenes(recipe, _EXTRA + number * recipe.extra_scenes, recipe.extra_scenes)
-            yield pickle.dumps(build_step(scenes, extra, recipe, self.config, self.tokenizer))
+            scenes = step_scenes(self.recipe, self.stage, number)
+            step = build_step(
+                scenes,
+                self.recipe,
+                self.config,
+                self.tokenizer,
+                masks_compared=self.stage.masks != 0,
+            )
+            yield pickle.dumps(step)
             number += workers
 
 
-def _scenes(recipe: Recipe, first: int, count: int) -> list[Scene]:
-    side = recipe.extra_side if first >= _EXTRA else recipe.scene_side
-    indices = range(first, first + count)
-    return [render(recipe.seed, index, recipe.difficulty, side) for index in indices]
+@dataclass(frozen=True, slots=True)
+class StepScenes:
+    """Scenes of a step: ``asked`` with their queries, and for one encoder alone the others."""
+
+    asked: Sequence[Scene] = ()
+    tower: Sequence[Scene] = ()
+    outline: Sequence[Scene] = ()
+
+
+def step_scenes(recipe: Recipe, stage: Stage, number: int) -> StepScenes:
+    """Draw the scenes of step ``number``; those that SAM does not see are drawn smaller."""
+    knobs = recipe.difficulty
+    if stage.queries is not None:
+        knobs = replace(knobs, queries=(stage.queries, stage.queries))
+    asked_side = recipe.tower_side if stage.masks == 0 else recipe.scene_side
+
+    def drawn(first: int, count: int, side: int) -> list[Scene]:
+        start = first + number * _STRIDE
+        return [render(recipe.seed, start + place, knobs, side) for place in range(count)]
+
+    return StepScenes(
+        asked=[scene for scene in drawn(0, stage.scenes, asked_side) if scene.queries],
+        tower=drawn(_TOWER, stage.tower_scenes, recipe.tower_side),
+        outline=drawn(_OUTLINE, stage.outline_scenes, recipe.scene_side),
+    )
 
 
 def training_steps(
-    recipe: Recipe, config: ReadConfig, tokenizer: ReadTokenizer, first: int, workers: int = 1
+    recipe: Recipe,
+    stage: Stage,
+    config: ReadConfig,
+    tokenizer: ReadTokenizer,
+    first: int,
+    *,
+    workers: int = 1,
 ) -> Iterator[Step]:
-    """Yield training steps in order, built ahead in so many processes of their own."""
-    dataset = SceneSteps(recipe, config, tokenizer, first)
+    """Yield a stage's steps in order, built ahead in so many processes of their own."""
+    dataset = SceneSteps(recipe, stage, config, tokenizer, first)
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=3)
     for content in loader:
         yield pickle.loads(content)  # noqa: S301  (from our own process)
@@ -78,33 +112,43 @@ def training_steps(
 
 def on_device(step: Step, device: torch.device) -> Step:
     """Return the step with its tensors on a device."""
-    batch, targets = step.batch, step.targets
-    moved = {
-        name: getattr(batch, name).to(device, non_blocking=True)
-        for name in ("clip_views", "sam_views", "input_ids", "labels")
-    }
-    masks = [mask.to(device, non_blocking=True) for mask in batch.masks]
+    targets = step.targets
     dense = {
         field.name: getattr(targets, field.name).to(device, non_blocking=True)
         for field in fields(targets)
         if isinstance(getattr(targets, field.name), Tensor)
     }
-    return Step(replace(batch, **moved, masks=masks), replace(targets, **dense))
+    batch = None if step.batch is None else _batch_on(step.batch, device)
+    return Step(batch, replace(targets, **dense))
+
+
+def _batch_on(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    moved = {
+        name: getattr(batch, name).to(device, non_blocking=True)
+        for name in ("clip_views", "sam_views", "input_ids", "labels")
+    }
+    masks = [mask.to(device, non_blocking=True) for mask in batch.masks]
+    return replace(batch, **moved, masks=masks)
 
 
 def build_step(
-    scenes: list[Scene],
-    extra: list[Scene],
+    scenes: StepScenes,
     recipe: Recipe,
     config: ReadConfig,
     tokenizer: ReadTokenizer,
+    *,
+    masks_compared: bool = True,
 ) -> Step:
-    """Build one step: every query of ``scenes`` is a row about its picture, ``extra`` has none."""
-    scenes = [scene for scene in scenes if scene.queries]
+    """Build one step: every query of the asked scenes is a row about its picture."""
     settings = PromptSettings()
-    pictures = [taught_scene(scene, scene.queries, settings) for scene in scenes]
-    batch = build_batch(pictures, config, settings, tokenizer, recipe.loss_side)
-    return Step(batch, scene_targets(scenes, extra, recipe.difficulty, config))
+    pictures = [taught_scene(scene, scene.queries, settings) for scene in scenes.asked]
+    targets = scene_targets(scenes, recipe.difficulty, config, masks_compared=masks_compared)
+    if not pictures:
+        return Step(None, targets)
+    batch = build_batch(
+        pictures, config, settings, tokenizer, recipe.loss_side, masks_compared=masks_compared
+    )
+    return Step(batch, targets)
 
 
 def taught_scene(scene: Scene, queries: Sequence[Query], settings: PromptSettings) -> TaughtPicture:
@@ -121,31 +165,41 @@ def taught_scene(scene: Scene, queries: Sequence[Query], settings: PromptSetting
 
 
 def scene_targets(
-    scenes: list[Scene],
-    extra: list[Scene],
-    difficulty: Difficulty,
-    config: ReadConfig,
+    scenes: StepScenes, difficulty: Difficulty, config: ReadConfig, *, masks_compared: bool = True
 ) -> SceneTargets:
     """Measure how much of each cell the objects of the scenes cover."""
-    side, grid = config.clip.side, config.sam.grid
-    tokens, cells, foreground = [], [], []
-    for scene in scenes:
-        height, width = scene.image.shape[:2]
-        size = sam_size((height, width), config.sam.image)
-        fine = np.stack([view_shares(mask, size, grid, SUBPIXELS) for mask in scene.masks])
-        coarse = cv2.resize(fine.transpose(1, 2, 0), (grid, grid), interpolation=cv2.INTER_AREA)
-        coarse = np.atleast_3d(np.asarray(coarse, np.float32)).transpose(2, 0, 1)
-        tokens.append(_central_classes(scene, side, difficulty))
-        cells.append(_classes(scene, coarse, difficulty))
-        foreground.append(fine.sum(axis=0).clip(0, 1))
+    seen_by_sam = [*(scenes.asked if masks_compared else ()), *scenes.outline]
+    side, sam = config.clip.side, config.sam
+    tower = [clip_view(scene.image, config.clip_view) for scene in scenes.tower]
+    outline = [sam_view(scene.image, sam.image)[0] for scene in scenes.outline]
+    cells = [_sam_cells(scene, difficulty, config) for scene in seen_by_sam]
+    classes = 1 + len(difficulty.colors) + len(difficulty.shapes)
     return SceneTargets(
-        token_classes=_stack(tokens),
-        sam_classes=_stack(cells),
-        extra_views=_stack([clip_view(one.image, config.clip_view) for one in extra]),
-        extra_classes=_stack([_central_classes(one, side, difficulty) for one in extra]),
-        foreground=_stack(foreground),
+        token_classes=_stack(
+            [_central_classes(one, side, difficulty) for one in scenes.asked], (side**2, classes)
+        ),
+        sam_classes=_stack([one for one, _ in cells], (sam.grid**2, classes)),
+        foreground=_stack([one for _, one in cells], (SUBPIXELS * sam.grid,) * 2),
+        tower_views=_stack(tower, (3, config.clip.image, config.clip.image)),
+        tower_classes=_stack(
+            [_central_classes(one, side, difficulty) for one in scenes.tower], (side**2, classes)
+        ),
+        outline_views=_stack(outline, (3, sam.image, sam.image)),
         colors=len(difficulty.colors),
     )
+
+
+def _sam_cells(
+    scene: Scene, difficulty: Difficulty, config: ReadConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the classes of SAM's cells (g * g, Q), and the foreground (4g, 4g)."""
+    grid = config.sam.grid
+    height, width = scene.image.shape[:2]
+    size = sam_size((height, width), config.sam.image)
+    fine = np.stack([view_shares(mask, size, grid, SUBPIXELS) for mask in scene.masks])
+    coarse = cv2.resize(fine.transpose(1, 2, 0), (grid, grid), interpolation=cv2.INTER_AREA)
+    shares = np.atleast_3d(np.asarray(coarse, np.float32)).transpose(2, 0, 1)
+    return _classes(scene, shares, difficulty), fine.sum(axis=0).clip(0, 1)
 
 
 def central_shares(mask: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
@@ -171,8 +225,9 @@ def view_shares(
     return np.asarray(cv2.resize(view, (fine, fine), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _stack(arrays: Sequence[NDArray[np.float32]]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays))
+def _stack(arrays: Sequence[NDArray[np.float32]], shape: tuple[int, ...]) -> Tensor:
+    """Return arrays of a shape as one tensor with a first dimension more, which may be 0."""
+    return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros((0, *shape))
 
 
 def _central_classes(scene: Scene, side: int, difficulty: Difficulty) -> NDArray[np.float32]:

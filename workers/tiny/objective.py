@@ -16,25 +16,39 @@ from workers.read.model import ReadModel, image_place
 from workers.read.train import IGNORED, TrainingBatch, training_step_losses
 from workers.tiny.recipe import Recipe
 
+PARTS = ("ce", "bce", "dice", "similarity", "quality", "presence", "tokens", "patches", "outlines")
+"""All losses, in the order of the loss curve; those of parts that rest are missing."""
+
 SUBPIXELS = 4  # foreground is asked for at so many places a side of SAM's image cells
 
 
 @dataclass(frozen=True, slots=True)
 class SceneTargets:
-    """Dense truth of a batch, for B images with Q classes (background, colors, shapes) a cell.
+    """Dense truth of a step, for B pictures with Q classes (background, colors, shapes) a cell.
 
-    ``token_classes`` (B, T, Q) and ``sam_classes`` (B, g * g, Q): shares of each cell by class,
-    where the first is background, then come colors, then shapes; ``colors`` counts the colors.
-    ``extra_views`` (E, 3, c, c) are CLIP views of more scenes, ``extra_classes`` (E, T, Q) theirs.
-    ``foreground`` (B, 4g, 4g): share of each place that any object covers.
+    ``tower_views`` (E, 3, c, c) and ``outline_views`` (O, 3, s, s) are pictures beside the B that
+    only the CLIP tower and only SAM's encoder see. Shares of each cell by class, where the first is
+    background, then come colors, then shapes: ``token_classes`` (B, T, Q), ``tower_classes``
+    (E, T, Q) and ``sam_classes`` (B + O, g * g, Q); ``colors`` counts the colors. ``foreground``
+    (B + O, 4g, 4g): share of each place that any object covers. The B are missing from the last two
+    when none of their masks is going to be compared.
     """
 
     token_classes: Tensor
     sam_classes: Tensor
     foreground: Tensor
-    extra_views: Tensor
-    extra_classes: Tensor
+    tower_views: Tensor
+    tower_classes: Tensor
+    outline_views: Tensor
     colors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one training step sees; ``batch`` is None when nothing is asked about any picture."""
+
+    batch: TrainingBatch | None
+    targets: SceneTargets
 
 
 class AuxiliaryHeads(nn.Module):
@@ -57,38 +71,37 @@ class TinyLosses:
 
 
 def tiny_losses(
-    model: ReadModel,
-    heads: AuxiliaryHeads,
-    batch: TrainingBatch,
-    targets: SceneTargets,
-    recipe: Recipe,
+    model: ReadModel, heads: AuxiliaryHeads, step: Step, recipe: Recipe, masks: int | None = None
 ) -> TinyLosses:
-    """Run one training step's forward pass and return all losses."""
-    place, count = image_place(batch.input_ids[0]), model.config.clip.side**2
-    compared = compared_masks(batch, recipe.masks_per_scene)
-    losses = training_step_losses(model, batch, recipe.losses, compared)
-    weights, hidden = recipe.auxiliary, losses.hidden
-    first_rows = [list(batch.image_index).index(image) for image in range(len(batch.clip_views))]
-    asked = sorted({batch.image_index[row] for row in losses.segment_rows})
-    extra = {
-        "presence": weights.presence * _presence_loss(model, hidden, batch, count),
-        "tokens": weights.tokens
-        * class_loss(
-            heads.tokens(hidden[first_rows, place : place + count]),
-            targets.token_classes,
-            targets.colors,
-        ),
-        "patches": weights.patches
-        * class_loss(
-            heads.patches(model.image_tokens(model.clip_features(targets.extra_views))),
-            targets.extra_classes,
-            targets.colors,
-        ),
-        "outlines": weights.outlines * _outline_loss(heads, losses.embedding, targets, asked),
-    }
-    total = losses.loss + torch.stack(list(extra.values())).sum()
-    own = {name: getattr(losses, name) for name in ("ce", "bce", "dice", "similarity", "quality")}
-    parts = {**own, **extra}
+    """Run one training step's forward pass and return all losses of the parts that see something.
+
+    ``masks`` bounds how many masks of each picture are compared.
+    """
+    targets, weights = step.targets, recipe.auxiliary
+    parts: dict[str, Tensor] = {}
+    seen, embeddings = [], []
+    if step.batch is not None:
+        losses = training_step_losses(
+            model, step.batch, recipe.losses, compared_masks(step.batch, masks)
+        )
+        parts |= {name: getattr(losses, name) for name in PARTS[:5]}
+        presence = _presence_loss(model, losses.hidden, step.batch)
+        tokens = _token_loss(model, heads, losses.hidden, step.batch, targets)
+        parts |= {"presence": weights.presence * presence, "tokens": weights.tokens * tokens}
+        seen = sorted({step.batch.image_index[row] for row in losses.segment_rows})
+        embeddings = [losses.embedding] if seen else []
+    if len(targets.tower_views):
+        states = model.image_tokens(model.clip_features(targets.tower_views))
+        loss = class_loss(heads.patches(states), targets.tower_classes, targets.colors)
+        parts["patches"] = weights.patches * loss
+    if len(targets.outline_views):
+        asked = len(targets.foreground) - len(targets.outline_views)
+        seen += range(asked, len(targets.foreground))
+        embeddings.append(model.sam_embedding(targets.outline_views))
+    if embeddings:
+        loss = _outline_loss(heads, torch.cat(embeddings), targets, seen)
+        parts["outlines"] = weights.outlines * loss
+    total = torch.stack([loss.to(heads.patches.weight.device) for loss in parts.values()]).sum()
     return TinyLosses(total, {name: float(value.detach()) for name, value in parts.items()})
 
 
@@ -117,21 +130,37 @@ def class_loss(logits: Tensor, shares: Tensor, colors: int) -> Tensor:
     return total
 
 
-def _presence_loss(model: ReadModel, hidden: Tensor, batch: TrainingBatch, count: int) -> Tensor:
+def _presence_loss(model: ReadModel, hidden: Tensor, batch: TrainingBatch) -> Tensor:
     """Cross-entropy () of the first token of every answer."""
+    count = model.config.clip.side**2
     first = (batch.labels != IGNORED).int().argmax(dim=1)
     rows = torch.arange(len(first), device=first.device)
     states = hidden[rows, first + count - 2]  # count - 1 more positions, and one token earlier
     return functional.cross_entropy(model.logits(states), batch.labels[rows, first])
 
 
-def _outline_loss(
-    heads: AuxiliaryHeads, embedding: Tensor, targets: SceneTargets, asked: list[int]
+def _token_loss(
+    model: ReadModel,
+    heads: AuxiliaryHeads,
+    hidden: Tensor,
+    batch: TrainingBatch,
+    targets: SceneTargets,
 ) -> Tensor:
+    """Cross-entropy () of color and shape of the image tokens, of states (R, L, D)."""
+    place, count = image_place(batch.input_ids[0]), model.config.clip.side**2
+    first_rows = [list(batch.image_index).index(image) for image in range(len(batch.clip_views))]
+    logits = heads.tokens(hidden[first_rows, place : place + count])
+    return class_loss(logits, targets.token_classes, targets.colors)
+
+
+def _outline_loss(
+    heads: AuxiliaryHeads, embedding: Tensor, targets: SceneTargets, seen: list[int]
+) -> Tensor:
+    """Cross-entropy () of the cells and the foreground of the ``seen`` pictures' embedding."""
     cells = embedding.flatten(2).transpose(1, 2)
-    classes = class_loss(heads.cells(cells), targets.sam_classes[asked], targets.colors)
+    classes = class_loss(heads.cells(cells), targets.sam_classes[seen], targets.colors)
     side = embedding.shape[-1]
     fine = heads.foreground(cells).unflatten(1, (side, side)).unflatten(3, (SUBPIXELS, SUBPIXELS))
     fine = fine.permute(0, 1, 3, 2, 4).flatten(3).flatten(1, 2)
-    outline = functional.binary_cross_entropy_with_logits(fine, targets.foreground[asked])
+    outline = functional.binary_cross_entropy_with_logits(fine, targets.foreground[seen])
     return classes + 2 * outline

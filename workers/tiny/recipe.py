@@ -1,6 +1,8 @@
 """Every number of the tiny recipe: sizes of the model, and how it is trained."""
 
+import math
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Literal
 
 from workers.read.config import (
@@ -100,32 +102,53 @@ class AuxiliaryWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a training: how many pictures a step shows, and which part of the model sees them.
+
+    A part that comes late needs what earlier ones make of a picture, and costs the more, so a
+    training may begin with the encoders, go on with the language model and end with all of it.
+
+    Attributes:
+        minutes: how long it lasts; the last stage lasts until the training's end.
+        scenes: pictures that are asked about.
+        queries: queries about each; None: as many as the difficulty says.
+        masks: most masks of each that are compared; None: all, 0: SAM does not see them. All their
+            queries have a similarity map to learn from.
+        tower_scenes: pictures for the CLIP tower alone: it needs many to learn shapes and costs
+            little, the rest of the model the other way round.
+        outline_scenes: pictures for SAM's encoder alone.
+    """
+
+    minutes: float = math.inf
+    scenes: int = 8
+    queries: int | None = None
+    masks: int | None = None
+    tower_scenes: int = 16
+    outline_scenes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How the tiny model is trained; ``minutes`` of training in all, over any number of starts.
 
     ``layout`` chooses the sizes, ``use_sasp`` whether SAM gets points.
 
-    ``scene_side`` is the longer side, in pixels, of the pictures trained on (the SAM view's: more
-    would be scaled away). Masks are compared at ``loss_side``, twice SAM's own resolution: at full
-    size that took a fifth of a step. ``masks_per_scene`` bounds how many of a picture's masks are
-    compared; all its queries have a similarity map to learn from. A step also shows
-    ``extra_scenes`` to the CLIP tower alone, drawn with a longer side of ``extra_side``: the tower
-    needs many pictures to learn shapes and costs little, the rest of the model the other way round.
-    The learning rate rises over ``warmup`` steps, then falls along a cosine of the minutes to
-    ``last_rate`` times its peak.
+    ``scene_side`` is the longer side, in pixels, of the pictures that SAM sees (its view's: more
+    would be scaled away), ``tower_side`` of those that only the CLIP tower sees. Masks are compared
+    at ``loss_side``, twice SAM's own resolution: at full size that took a fifth of a step.
+    The learning rate rises over the first ``warmup`` steps of each stage. In the last stage it
+    falls along a cosine of the minutes to ``last_rate`` times its peak.
     """
 
     layout: Literal["tiny", "fine"] = "tiny"
     use_sasp: bool = True
     seed: int = 20_240
     minutes: float = 75.0
-    scenes_per_step: int = 8
-    extra_scenes: int = 16
+    stages: tuple[Stage, ...] = (Stage(),)
     scene_side: int = 256
-    extra_side: int = 168
+    tower_side: int = 168
     loss_side: int = 128
     difficulty: Difficulty = EASY
-    masks_per_scene: int | None = None
     rate: float = 1e-3
     last_rate: float = 0.02
     warmup: int = 60
@@ -154,6 +177,16 @@ class Recipe:
             return None
         return SASP if self.layout == "tiny" else FINE_SASP
 
+    def stage_at(self, seconds: float) -> int:
+        """Number of the stage that is on after so many seconds of training."""
+        ends = accumulate(stage.minutes * 60 for stage in self.stages[:-1])
+        return sum(seconds >= end for end in ends)
+
+    def stage_seconds(self, number: int) -> tuple[float, float]:
+        """Begin and end of a stage, in seconds of training."""
+        begin = sum(stage.minutes for stage in self.stages[:number])
+        return begin * 60, min(begin + self.stages[number].minutes, self.minutes) * 60
+
     def config(self, vocabulary: int) -> ReadConfig:
         """Sizes of the model for so many token ids."""
         return (tiny_config if self.layout == "tiny" else fine_config)(vocabulary)
@@ -163,15 +196,25 @@ CPU = Recipe()
 GPU = Recipe(
     layout="fine",
     minutes=25.0,
-    scenes_per_step=32,
-    extra_scenes=64,
+    stages=(Stage(scenes=32, tower_scenes=64),),
     scene_side=512,
-    extra_side=448,
+    tower_side=448,
     loss_side=256,
     difficulty=replace(HARD, pairs="training", queries=(8, 8)),
     rate=8e-4,
     warmup=300,
     averaging=0.998,
 )
-PRESETS = {"cpu": CPU, "gpu": GPU}
-"""``cpu`` made the bundled weights; ``gpu`` has not been trained yet, see docs/tiny-model.md."""
+FINE = replace(
+    GPU,
+    minutes=175.0,
+    stages=(
+        Stage(minutes=30, scenes=0, tower_scenes=24, outline_scenes=6),
+        Stage(minutes=80, scenes=6, queries=16, masks=0, tower_scenes=8),
+        Stage(scenes=4, masks=4, tower_scenes=4),
+    ),
+    rate=1e-3,
+    warmup=60,
+)
+PRESETS = {"cpu": CPU, "gpu": GPU, "fine": FINE}
+"""``cpu`` made the bundled weights; ``fine`` trains the sizes of ``gpu`` on two cores."""

@@ -12,12 +12,17 @@ from torch.optim.swa_utils import AveragedModel
 from workers.read.model import ReadModel
 from workers.tiny.objective import AuxiliaryHeads
 
+_PLACE = ("step", "seconds", "scenes", "stage", "began")
+
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that a resumed run needs. ``step`` is also the position in the scenes.
+    """All that a resumed run needs.
 
-    ``kind`` is the recipe's: another one cannot go on from here.
+    ``step`` counts steps and is the position in the scenes, ``scenes`` the pictures asked about,
+    ``seconds`` the time spent on steps. ``stage`` is the recipe's stage that the last step was of,
+    ``began`` the step that it began with. ``kind`` is the recipe's: another one cannot go on from
+    here.
     """
 
     model: ReadModel
@@ -27,6 +32,14 @@ class TrainingState:
     kind: str
     step: int = 0
     seconds: float = 0.0
+    scenes: int = 0
+    stage: int = 0
+    began: int = 0
+
+    @property
+    def place(self) -> dict[str, int | float]:
+        """How far the training is, without its weights."""
+        return {name: getattr(self, name) for name in _PLACE}
 
     def save(self, path: Path) -> None:
         """Write the state beside ``path``, then put it in its place."""
@@ -37,8 +50,7 @@ class TrainingState:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "kind": self.kind,
-            "step": self.step,
-            "seconds": self.seconds,
+            **self.place,
         }
         torch.save(content, partial)
         partial.replace(path)
@@ -55,7 +67,12 @@ class TrainingState:
             raise ValueError(message)
         for name in ("model", "heads", "average", "optimizer"):
             getattr(self, name).load_state_dict(content[name])
-        self.step, self.seconds = int(content["step"]), float(content["seconds"])
+        self.move_to(content)
+
+    def move_to(self, place: Mapping[str, int | float]) -> None:
+        """Be as far as :attr:`place` said of another state."""
+        for name in _PLACE:
+            setattr(self, name, place[name])
 
 
 class LossCurve:
@@ -69,7 +86,7 @@ class LossCurve:
         if len(kept) < len(rows):
             self._write("w", kept, header=True)
 
-    def add(self, values: dict[str, float]) -> None:
+    def add(self, values: Mapping[str, float | str]) -> None:
         """Append one row; the first one sets the columns."""
         self._write("a", [values], header=not self._path.exists())
 

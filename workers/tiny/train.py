@@ -5,9 +5,11 @@ Started again with the same folder it goes on where it stopped. ``DIR/state.pt``
 """
 
 import argparse
+import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,13 +18,14 @@ import torch
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from workers.read.checkpoint import load_model
 from workers.read.config import ReadSettings
 from workers.read.model import ReadModel
 from workers.read.tokenizer import ReadTokenizer
 from workers.scenes import DIFFICULTIES, EASY, HARD
-from workers.tiny.data import Step, on_device, training_steps
+from workers.tiny.data import on_device, training_steps
 from workers.tiny.export import export
-from workers.tiny.objective import AuxiliaryHeads, TinyLosses, tiny_losses
+from workers.tiny.objective import PARTS, AuxiliaryHeads, Step, TinyLosses, tiny_losses
 from workers.tiny.recipe import PRESETS, Recipe
 from workers.tiny.state import LossCurve, TrainingState
 from workers.tiny.vocabulary import train_tokenizer
@@ -30,6 +33,8 @@ from workers.tiny.vocabulary import train_tokenizer
 _CURVE_EVERY = 20  # steps
 _SAVE_EVERY = 120.0  # seconds
 _ANSWER_TOKENS = 48
+PLACE_FILE = "training.json"
+"""Beside exported weights: how far their training was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,14 @@ class Place:
     """Where a training runs: its device, processes that build steps, precision, compilation.
 
     ``bfloat16`` runs everything but points, SAM's prompts and masks in bfloat16, by autocast.
+    ``start`` is an export to go on from where the folder holds no state.
     """
 
     device: str = "cpu"
     workers: int = 1
     bfloat16: bool = False
     compile: bool = False
+    start: Path | None = None
 
 
 def train(out: Path, recipe: Recipe, place: Place | None = None) -> TrainingState:
@@ -57,26 +64,46 @@ def train(out: Path, recipe: Recipe, place: Place | None = None) -> TrainingStat
     state = fresh_state(recipe, len(tokenizer), place.device)
     if (out / "state.pt").exists():
         state.load(out / "state.pt")
+    elif place.start is not None:
+        start_from(state, place.start)
     if place.compile:
         for part in (state.model.clip, state.model.sam.image_encoder):
             part.compile()
+    while state.seconds < recipe.minutes * 60:
+        number = recipe.stage_at(state.seconds)
+        if state.stage != number:
+            state.stage, state.began = number, state.step
+        stage, config = recipe.stages[number], state.model.config
+        workers = place.workers
+        steps = training_steps(recipe, stage, config, tokenizer, state.step, workers=workers)
+        _run_stage(state, recipe, place, steps, out)
+    _save(state, out)
+    return state
+
+
+def _run_stage(
+    state: TrainingState,
+    recipe: Recipe,
+    place: Place,
+    steps: Iterator[Step],
+    out: Path,
+) -> None:
+    """Take steps to the end of the stage that is on."""
+    device = torch.device(place.device)
+    _, end = recipe.stage_seconds(state.stage)
     curve = LossCurve(out / "curve.csv", state.step)
     saved = time.monotonic()
-    steps = training_steps(recipe, state.model.config, tokenizer, state.step, place.workers)
-    device = torch.device(place.device)
-    while state.seconds < recipe.minutes * 60:
+    while state.seconds < end:
         started = time.monotonic()
         step = on_device(next(steps), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=place.bfloat16):
             losses, rate = run_step(state, step, recipe)
         state.seconds += time.monotonic() - started
         if state.step % _CURVE_EVERY == 0:
-            curve.add(_curve_row(state, recipe, rate, losses))
+            curve.add(_curve_row(state, rate, losses))
         if time.monotonic() - saved > _SAVE_EVERY:
             _save(state, out)
             saved = time.monotonic()
-    _save(state, out)
-    return state
 
 
 def fresh_state(recipe: Recipe, vocabulary: int, device: str = "cpu") -> TrainingState:
@@ -96,26 +123,55 @@ def fresh_state(recipe: Recipe, vocabulary: int, device: str = "cpu") -> Trainin
     return TrainingState(model, heads, average, optimizer, recipe.kind)
 
 
+def start_from(state: TrainingState, folder: Path) -> None:
+    """Give a fresh state the weights and the place of an exported training.
+
+    What an export leaves out, optimizer and read-outs, begins anew, so the rate rises again.
+
+    Raises:
+        ValueError: the export is of another recipe, or not of a training.
+    """
+    try:
+        told = json.loads((folder / PLACE_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{folder / PLACE_FILE}: cannot be read, so the training cannot go on from there"
+        raise ValueError(message) from error
+    if told.pop("kind") != state.kind:
+        message = f"{folder}: was not trained with {state.kind}"
+        raise ValueError(message)
+    weights = load_model(folder).state_dict()
+    state.model.load_state_dict(weights)
+    state.average.module.load_state_dict(weights)
+    state.move_to(told)
+    state.began = state.step
+
+
 def run_step(state: TrainingState, step: Step, recipe: Recipe) -> tuple[TinyLosses, float]:
     """Take one optimizer step; returns its losses and its learning rate."""
-    rate = learning_rate(recipe, state.step, state.seconds)
+    stage = recipe.stages[state.stage]
+    rate = learning_rate(recipe, state)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    losses = tiny_losses(state.model, state.heads, step.batch, step.targets, recipe)
+    losses = tiny_losses(state.model, state.heads, step, recipe, stage.masks)
     state.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.optimizer.step()
     state.average.update_parameters(state.model)
     state.step += 1
+    state.scenes += 0 if step.batch is None else len(step.batch.clip_views)
     return losses, rate
 
 
-def learning_rate(recipe: Recipe, step: int, seconds: float) -> float:
-    """Return the rate at a step: warm-up by steps, cosine by the share of the minutes spent."""
-    spent = min(1.0, seconds / (recipe.minutes * 60))
+def learning_rate(recipe: Recipe, state: TrainingState) -> float:
+    """Return the rate: warm-up by the stage's steps, in the last stage a cosine by its minutes."""
+    warm = min(1.0, (state.step - state.began + 1) / recipe.warmup)
+    if state.stage < len(recipe.stages) - 1:
+        return recipe.rate * warm
+    begin, end = recipe.stage_seconds(state.stage)
+    spent = min(1.0, (state.seconds - begin) / (end - begin))
     fall = recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + math.cos(math.pi * spent))
-    return recipe.rate * min(1.0, (step + 1) / recipe.warmup) * fall
+    return recipe.rate * warm * fall
 
 
 def _tokenizer(folder: Path) -> ReadTokenizer:
@@ -124,9 +180,7 @@ def _tokenizer(folder: Path) -> ReadTokenizer:
     return ReadTokenizer.from_folder(folder)
 
 
-def _curve_row(
-    state: TrainingState, recipe: Recipe, rate: float, losses: TinyLosses
-) -> dict[str, float]:
+def _curve_row(state: TrainingState, rate: float, losses: TinyLosses) -> dict[str, float | str]:
     total = float(losses.total.detach())
     if not math.isfinite(total):
         message = f"the loss is {total} at step {state.step}: start again with a lower rate"
@@ -134,22 +188,25 @@ def _curve_row(
     return {
         "step": state.step,
         "minutes": round(state.seconds / 60, 2),
-        "scenes": state.step * recipe.scenes_per_step,
+        "scenes": state.scenes,
         "rate": round(rate, 7),
         "total": round(total, 4),
-        **{name: round(value, 4) for name, value in losses.parts.items()},
+        **{name: round(losses.parts[name], 4) if name in losses.parts else "" for name in PARTS},
     }
 
 
 def _save(state: TrainingState, out: Path) -> None:
     state.save(out / "state.pt")
     export(cast("ReadModel", state.average.module), out / "tokenizer", out / "model")
+    told = json.dumps({"kind": state.kind, **state.place})
+    (out / "model" / PLACE_FILE).write_text(told + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description="Train the tiny READ from scratch; resumable.")
     parser.add_argument("--out", type=Path, required=True, help="folder of state, curve and model")
+    parser.add_argument("--start", type=Path, help="exported training to go on from, at first")
     parser.add_argument("--preset", choices=PRESETS, help="sizes and schedule; gpu on a GPU")
     parser.add_argument("--minutes", type=float, help="training in all; else the preset's")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -170,6 +227,7 @@ def main() -> None:
         workers=arguments.workers or (max(1, (os.cpu_count() or 2) - 2) if on_gpu else 1),
         bfloat16=arguments.bfloat16,
         compile=arguments.compile,
+        start=arguments.start,
     )
     try:
         train(arguments.out, chosen_recipe(arguments, "gpu" if on_gpu else "cpu"), place)
@@ -188,7 +246,11 @@ def chosen_recipe(arguments: argparse.Namespace, preset: str) -> Recipe:
     if arguments.difficulty == "easy":
         recipe = replace(recipe, difficulty=EASY)
     told = {"minutes": arguments.minutes, "seed": arguments.seed}
-    told["scenes_per_step"] = arguments.scenes
+    if arguments.scenes is not None:
+        asking = (
+            replace(one, scenes=arguments.scenes) if one.scenes else one for one in recipe.stages
+        )
+        recipe = replace(recipe, stages=tuple(asking))
     changed = {name: value for name, value in told.items() if value is not None}
     return replace(recipe, use_sasp=not arguments.no_sasp, **changed)
 

@@ -8,8 +8,9 @@ import torch
 
 from workers.read.tokenizer import ReadTokenizer
 from workers.scenes import EASY, render
-from workers.tiny.data import Step, build_step
-from workers.tiny.recipe import Recipe, tiny_config
+from workers.tiny.data import StepScenes, build_step
+from workers.tiny.objective import Step
+from workers.tiny.recipe import Recipe, Stage, tiny_config
 from workers.tiny.state import TrainingState
 from workers.tiny.train import fresh_state
 from workers.tiny.vocabulary import train_tokenizer
@@ -34,13 +35,14 @@ def tokenizer(tokenizer_folder: Path) -> ReadTokenizer:
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    return replace(Recipe(), scenes_per_step=2, extra_scenes=2, scene_side=128, warmup=2)
+    return replace(Recipe(), stages=(Stage(scenes=2, tower_scenes=2),), scene_side=128, warmup=2)
 
 
 @pytest.fixture(scope="session")
 def step(tokenizer: ReadTokenizer, recipe: Recipe) -> Step:
     scenes = [render(41, index, EASY, max_side=128) for index in range(2)]
-    return build_step(scenes, scenes, recipe, tiny_config(len(tokenizer)), tokenizer)
+    shown = StepScenes(asked=scenes, tower=scenes)
+    return build_step(shown, recipe, tiny_config(len(tokenizer)), tokenizer)
 
 
 @pytest.fixture

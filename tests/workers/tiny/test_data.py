@@ -10,8 +10,16 @@ import torch
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import IGNORED
 from workers.scenes import EASY, render
-from workers.tiny.data import Step, build_step, central_shares, training_steps, view_shares
-from workers.tiny.recipe import Recipe, tiny_config
+from workers.tiny.data import (
+    StepScenes,
+    build_step,
+    central_shares,
+    step_scenes,
+    training_steps,
+    view_shares,
+)
+from workers.tiny.objective import Step
+from workers.tiny.recipe import FINE, Recipe, Stage, tiny_config
 from workers.tiny.vocabulary import ANSWER
 
 
@@ -31,7 +39,9 @@ def test_every_seg_has_its_mask(step: Step) -> None:
 def test_truth_is_compared_at_the_size_of_the_loss(tokenizer: ReadTokenizer) -> None:
     scene = render(43, 0, EASY, max_side=128)
     recipe = replace(Recipe(), loss_side=64)
-    batch = build_step([scene], [scene], recipe, tiny_config(len(tokenizer)), tokenizer).batch
+    shown = StepScenes(asked=[scene])
+    batch = build_step(shown, recipe, tiny_config(len(tokenizer)), tokenizer).batch
+    assert batch is not None
     query = next(query for query in scene.queries if query.present)
     assert max(batch.image_hw[0]) == 64
     assert tuple(batch.masks[0].shape) == batch.image_hw[0]
@@ -45,7 +55,7 @@ def test_labels_repeat_the_inputs_they_cover(step: Step) -> None:
 
 def test_class_shares_of_a_cell_sum_to_its_color_and_shape(step: Step) -> None:
     targets = step.targets
-    for classes in (targets.token_classes, targets.sam_classes, targets.extra_classes):
+    for classes in (targets.token_classes, targets.sam_classes, targets.tower_classes):
         background, rest = classes[..., 0], classes[..., 1:]
         colors = rest[..., : targets.colors].sum(dim=-1)
         torch.testing.assert_close(background + colors, torch.ones_like(colors), atol=1e-3, rtol=0)
@@ -75,15 +85,40 @@ def test_view_shares_leave_the_padding_empty() -> None:
 
 
 def test_a_later_start_sees_the_same_steps(recipe: Recipe, tokenizer: ReadTokenizer) -> None:
-    config = tiny_config(len(tokenizer))
-    later = next(training_steps(recipe, config, tokenizer, first=1))
-    scenes = [render(recipe.seed, index, EASY, recipe.scene_side) for index in (2, 3)]
-    extra = [
-        render(recipe.seed, 1_000_000_000 + index, EASY, recipe.extra_side) for index in (2, 3)
-    ]
-    expected = build_step(scenes, extra, recipe, config, tokenizer)
-    assert torch.equal(later.batch.input_ids, expected.batch.input_ids)
-    assert torch.equal(later.batch.sam_views, expected.batch.sam_views)
-    assert torch.equal(later.targets.extra_classes, expected.targets.extra_classes)
-    two = list(islice(training_steps(recipe, config, tokenizer, first=0), 2))
-    assert torch.equal(two[1].batch.sam_views, expected.batch.sam_views)
+    config, stage = tiny_config(len(tokenizer)), recipe.stages[0]
+    later = next(training_steps(recipe, stage, config, tokenizer, first=1))
+    expected = build_step(step_scenes(recipe, stage, 1), recipe, config, tokenizer)
+    second = list(islice(training_steps(recipe, stage, config, tokenizer, first=0), 2))[1]
+    for one in (later, second):
+        assert one.batch is not None
+        assert expected.batch is not None
+        assert torch.equal(one.batch.input_ids, expected.batch.input_ids)
+        assert torch.equal(one.batch.sam_views, expected.batch.sam_views)
+        assert torch.equal(one.targets.tower_classes, expected.targets.tower_classes)
+
+
+def test_no_scene_is_shown_twice(recipe: Recipe) -> None:
+    stage = Stage(scenes=2, tower_scenes=2, outline_scenes=2)
+    shown = [step_scenes(recipe, stage, number) for number in (0, 1)]
+    indices = [one.index for step in shown for one in (*step.asked, *step.tower, *step.outline)]
+    assert len(set(indices)) == 12
+
+
+def test_a_step_holds_what_its_stage_shows(tokenizer: ReadTokenizer) -> None:
+    config = FINE.config(len(tokenizer))
+    looking, grounding, _ = (
+        replace(stage, scenes=min(1, stage.scenes), tower_scenes=1, outline_scenes=1)
+        for stage in FINE.stages
+    )
+    alone = next(training_steps(FINE, looking, config, tokenizer, 0))
+    assert alone.batch is None
+    assert [len(x) for x in (alone.targets.tower_views, alone.targets.outline_views)] == [1, 1]
+    assert len(alone.targets.sam_classes) == len(alone.targets.foreground) == 1
+    assert len(alone.targets.token_classes) == 0
+
+    asked = next(training_steps(FINE, grounding, config, tokenizer, 0))
+    assert asked.batch is not None
+    assert len(asked.batch.input_ids) == grounding.queries
+    assert len(asked.batch.sam_views) == 0
+    assert len(asked.targets.token_classes) == 1
+    assert len(asked.targets.sam_classes) == 1

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
+from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import training_step_losses
-from workers.tiny.data import Step
-from workers.tiny.objective import (
-    class_loss,
-    compared_masks,
-    tiny_losses,
-)
+from workers.scenes import EASY, render
+from workers.tiny.data import StepScenes, build_step
+from workers.tiny.objective import PARTS, Step, class_loss, compared_masks, tiny_losses
 from workers.tiny.recipe import Recipe
 from workers.tiny.state import TrainingState
 
@@ -32,8 +31,9 @@ def test_so_many_masks_of_each_picture_are_compared(state: TrainingState, step: 
 def test_every_part_of_the_model_gets_a_gradient(
     state: TrainingState, step: Step, recipe: Recipe
 ) -> None:
-    losses = tiny_losses(state.model, state.heads, step.batch, step.targets, recipe)
+    losses = tiny_losses(state.model, state.heads, step, recipe)
     losses.total.backward()
+    assert tuple(losses.parts) == PARTS
     assert float(losses.total.detach()) == pytest.approx(sum(losses.parts.values()), rel=1e-4)
     for part in (
         state.model.clip.embeddings,
@@ -45,4 +45,37 @@ def test_every_part_of_the_model_gets_a_gradient(
         state.model.sam.mask_decoder.iou_prediction_head,
         state.heads,
     ):
-        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+        assert learns(part)
+
+
+def test_encoders_learn_alone_where_nothing_is_asked(
+    state: TrainingState, recipe: Recipe, tokenizer: ReadTokenizer
+) -> None:
+    scenes = [render(41, 0, EASY, max_side=128)]
+    shown = StepScenes(tower=scenes, outline=scenes)
+    step = build_step(shown, recipe, state.model.config, tokenizer)
+    losses = tiny_losses(state.model, state.heads, step, recipe)
+    losses.total.backward()
+    assert set(losses.parts) == {"patches", "outlines"}
+    assert learns(state.model.clip.embeddings)
+    assert learns(state.model.sam.image_encoder)
+    assert not learns(state.model.llama)
+    assert not learns(state.model.sam.mask_decoder)
+
+
+def test_the_language_model_learns_without_masks(
+    state: TrainingState, recipe: Recipe, tokenizer: ReadTokenizer
+) -> None:
+    shown = StepScenes(asked=[render(41, 0, EASY, max_side=128)])
+    step = build_step(shown, recipe, state.model.config, tokenizer, masks_compared=False)
+    losses = tiny_losses(state.model, state.heads, step, recipe, masks=0)
+    losses.total.backward()
+    assert {"ce", "similarity", "presence", "tokens"} <= set(losses.parts)
+    assert learns(state.model.llama)
+    assert learns(state.model.clip.embeddings)
+    assert not learns(state.model.sam.image_encoder)
+
+
+def learns(part: nn.Module) -> bool:
+    """Return whether any weight of the part has a gradient."""
+    return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in part.parameters())

@@ -12,8 +12,9 @@ from workers.read.inspection import count_parameters, expected_headers
 from workers.read.tokenizer import ReadTokenizer
 from workers.scenes import HARD, render
 from workers.tiny.compare import compare
-from workers.tiny.data import Step, build_step, on_device, training_steps
-from workers.tiny.recipe import CPU, GPU, PRESETS, Recipe
+from workers.tiny.data import StepScenes, build_step, on_device, training_steps
+from workers.tiny.objective import Step
+from workers.tiny.recipe import CPU, FINE, GPU, PRESETS, Recipe, Stage
 from workers.tiny.state import TrainingState
 from workers.tiny.train import Place, chosen_recipe, fresh_state, run_step
 
@@ -30,9 +31,10 @@ def test_the_gpu_preset_learns_hard_scenes_without_held_out_pairs(
     tokenizer: ReadTokenizer,
 ) -> None:
     assert GPU.difficulty == replace(HARD, pairs="training", queries=(8, 8))
-    recipe = replace(GPU, scene_side=256, extra_side=224)
+    recipe = replace(GPU, scene_side=256, tower_side=224)
     scenes = [render(recipe.seed, 0, recipe.difficulty, 256)]
-    step = build_step(scenes, scenes, recipe, recipe.config(len(tokenizer)), tokenizer)
+    shown = StepScenes(asked=scenes, tower=scenes)
+    step = build_step(shown, recipe, recipe.config(len(tokenizer)), tokenizer)
     state = fresh_state(recipe, len(tokenizer))
     before = [weight.clone() for weight in state.model.parameters()]
     losses, _ = run_step(state, step, recipe)
@@ -52,11 +54,14 @@ def test_half_precision_keeps_points_and_masks_whole(
 
 
 def test_several_workers_keep_the_order(recipe: Recipe, tokenizer: ReadTokenizer) -> None:
-    config = recipe.config(len(tokenizer))
+    config, stage = recipe.config(len(tokenizer)), recipe.stages[0]
     one, two = (
-        list(islice(training_steps(recipe, config, tokenizer, 3, workers), 3)) for workers in (1, 2)
+        list(islice(training_steps(recipe, stage, config, tokenizer, 3, workers=workers), 3))
+        for workers in (1, 2)
     )
     for ours, theirs in zip(one, two, strict=True):
+        assert ours.batch is not None
+        assert theirs.batch is not None
         assert torch.equal(ours.batch.sam_views, theirs.batch.sam_views)
 
 
@@ -81,7 +86,29 @@ def test_the_command_line_changes_a_preset() -> None:
     asked = argparse.Namespace(
         preset=None, minutes=None, seed=None, scenes=4, difficulty=None, no_sasp=False
     )
-    assert chosen_recipe(asked, "gpu") == replace(GPU, scenes_per_step=4)
+    (only,) = GPU.stages
+    assert chosen_recipe(asked, "gpu") == replace(GPU, stages=(replace(only, scenes=4),))
+    looking, *asking = FINE.stages
+    four = (looking, *(replace(stage, scenes=4) for stage in asking))
+    assert chosen_recipe(asked, "fine") == replace(FINE, stages=four)
+
+
+def test_stages_follow_each_other_by_their_minutes() -> None:
+    recipe = replace(FINE, stages=(Stage(minutes=2), Stage(minutes=3), Stage()), minutes=20)
+    assert [recipe.stage_at(60 * minutes) for minutes in (0, 1.9, 2, 4.9, 5, 19)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert [recipe.stage_seconds(number) for number in range(3)] == [
+        (0, 120),
+        (120, 300),
+        (300, 1200),
+    ]
+    assert replace(recipe, minutes=4).stage_seconds(1) == (120, 240)
 
 
 def test_trainings_with_and_without_points_are_compared_once(

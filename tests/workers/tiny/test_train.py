@@ -2,7 +2,9 @@
 
 import csv
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +12,11 @@ import torch
 from workers.read.checkpoint import load_model
 from workers.read.engine import ReadEngine
 from workers.scenes import render
-from workers.tiny.data import Step
 from workers.tiny.export import export
-from workers.tiny.recipe import Recipe
+from workers.tiny.objective import PARTS, Step
+from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.state import LossCurve, TrainingState
-from workers.tiny.train import fresh_state, learning_rate, run_step, train
+from workers.tiny.train import Place, fresh_state, learning_rate, run_step, start_from, train
 
 
 def test_a_few_steps_on_one_batch_lower_the_loss(
@@ -42,10 +44,24 @@ def test_a_resumed_run_takes_the_steps_of_an_unbroken_one(
         assert torch.equal(value, resumed.average.state_dict()[name]), name
 
 
-def test_the_rate_rises_then_falls() -> None:
+def test_the_rate_rises_then_falls(state: TrainingState) -> None:
     recipe = replace(Recipe(), minutes=10, warmup=4, rate=1.0, last_rate=0.1)
-    rates = [learning_rate(recipe, *at) for at in ((0, 0), (3, 0), (99, 300), (99, 600), (99, 900))]
+    rates = []
+    for step, seconds in ((0, 0), (3, 0), (99, 300), (99, 600), (99, 900)):
+        state.step, state.seconds = step, seconds
+        rates.append(learning_rate(recipe, state))
     assert rates == pytest.approx([0.25, 1.0, 0.55, 0.1, 0.1])
+
+
+def test_the_rate_falls_in_the_last_stage_only(state: TrainingState) -> None:
+    stages = (Stage(minutes=5), Stage())
+    recipe = replace(Recipe(), stages=stages, minutes=10, warmup=4, rate=1.0, last_rate=0.1)
+    state.step, state.seconds = 50, 299.0
+    assert learning_rate(recipe, state) == 1.0
+    state.stage, state.began, state.seconds = 1, 50, 300.0
+    assert learning_rate(recipe, state) == 0.25
+    state.step, state.seconds = 90, 450.0
+    assert learning_rate(recipe, state) == pytest.approx(0.55)
 
 
 def test_a_curve_forgets_what_the_state_does_not_know(tmp_path: Path) -> None:
@@ -85,3 +101,48 @@ def test_spent_minutes_are_not_trained_again(
     again = train(tmp_path, short)
     assert again.step == 1
     assert again.seconds == first.seconds
+
+
+def test_all_stages_of_a_training_are_gone_through(
+    recipe: Recipe, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.tiny.train._CURVE_EVERY", 1)
+    seconds = SimpleNamespace(monotonic=count().__next__)
+    monkeypatch.setattr("workers.tiny.train.time", seconds)
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    stages = (
+        Stage(minutes=1 / 60, scenes=0, tower_scenes=1, outline_scenes=1),
+        Stage(minutes=1 / 60, scenes=1, masks=0, tower_scenes=0),
+        Stage(scenes=1, masks=1, tower_scenes=0),
+    )
+    state = train(tmp_path, replace(recipe, stages=stages, minutes=3 / 60))
+    assert (state.step, state.stage, state.began) == (3, 2, 2)
+    rows = list(csv.DictReader((tmp_path / "curve.csv").read_text(encoding="utf-8").splitlines()))
+    told = [{name for name in PARTS if row[name]} for row in rows]
+    assert told[0] == {"patches", "outlines"}
+    assert "similarity" in told[1]
+    assert "outlines" not in told[1]
+    assert "outlines" in told[2]
+
+
+def test_an_exported_training_is_gone_on_with(
+    recipe: Recipe, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer").symlink_to(tokenizer_folder)
+    first = train(tmp_path / "first", replace(recipe, minutes=0.001))
+    place = Place(start=tmp_path / "first" / "model")
+    second = train(tmp_path / "second", replace(recipe, minutes=0.001), place)
+    assert second.place == first.place | {"began": 1}
+    exported = load_model(tmp_path / "second" / "model").state_dict()
+    for name, value in load_model(tmp_path / "first" / "model").state_dict().items():
+        assert torch.equal(value, exported[name]), name
+
+    with pytest.raises(ValueError, match="was not trained with tiny sizes without SasP"):
+        start_from(
+            fresh_state(replace(recipe, use_sasp=False), first.model.config.llama.vocab),
+            tmp_path / "first" / "model",
+        )
+    with pytest.raises(ValueError, match=r"training\.json: cannot be read"):
+        start_from(first, tmp_path)
