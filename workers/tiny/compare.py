@@ -88,6 +88,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     recipe = replace(PRESETS[arguments.preset], minutes=arguments.minutes)
+    if recipe.minutes <= recipe.last_begins:
+        parser.error(
+            f"{recipe.minutes:g} minutes train no mask: ask for more --minutes than the "
+            f"{recipe.last_begins:g} after which the preset's last stage begins"
+        )
     place = Place(arguments.device, arguments.workers)
     trials, gain = compare(arguments.out, recipe, place, arguments.seeds, arguments.count)
     shown = {"trials": [asdict(one) for one in trials], **gain}

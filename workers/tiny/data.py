@@ -56,13 +56,7 @@ class SceneSteps(IterableDataset[bytes]):
         number = self.first + place
         while True:
             scenes = step_scenes(self.recipe, self.stage, number)
-            step = build_step(
-                scenes,
-                self.recipe,
-                self.config,
-                self.tokenizer,
-                masks_compared=self.stage.masks != 0,
-            )
+            step = build_step(scenes, self.recipe, self.stage, self.config, self.tokenizer)
             yield pickle.dumps(step)
             number += workers
 
@@ -81,7 +75,7 @@ def step_scenes(recipe: Recipe, stage: Stage, number: int) -> StepScenes:
     knobs = recipe.difficulty
     if stage.queries is not None:
         knobs = replace(knobs, queries=(stage.queries, stage.queries))
-    asked_side = recipe.tower_side if stage.masks == 0 else recipe.scene_side
+    asked_side = recipe.scene_side if stage.compares_masks else recipe.tower_side
 
     def drawn(first: int, count: int, side: int) -> list[Scene]:
         start = first + number * _STRIDE
@@ -134,19 +128,23 @@ def _batch_on(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
 def build_step(
     scenes: StepScenes,
     recipe: Recipe,
+    stage: Stage,
     config: ReadConfig,
     tokenizer: ReadTokenizer,
-    *,
-    masks_compared: bool = True,
 ) -> Step:
     """Build one step: every query of the asked scenes is a row about its picture."""
     settings = PromptSettings()
     pictures = [taught_scene(scene, scene.queries, settings) for scene in scenes.asked]
-    targets = scene_targets(scenes, recipe.difficulty, config, masks_compared=masks_compared)
+    targets = scene_targets(scenes, stage, recipe.difficulty, config)
     if not pictures:
         return Step(None, targets)
     batch = build_batch(
-        pictures, config, settings, tokenizer, recipe.loss_side, masks_compared=masks_compared
+        pictures,
+        config,
+        settings,
+        tokenizer,
+        recipe.loss_side,
+        masks_compared=stage.compares_masks,
     )
     return Step(batch, targets)
 
@@ -165,10 +163,10 @@ def taught_scene(scene: Scene, queries: Sequence[Query], settings: PromptSetting
 
 
 def scene_targets(
-    scenes: StepScenes, difficulty: Difficulty, config: ReadConfig, *, masks_compared: bool = True
+    scenes: StepScenes, stage: Stage, difficulty: Difficulty, config: ReadConfig
 ) -> SceneTargets:
     """Measure how much of each cell the objects of the scenes cover."""
-    seen_by_sam = [*(scenes.asked if masks_compared else ()), *scenes.outline]
+    seen_by_sam = [*(scenes.asked if stage.compares_masks else ()), *scenes.outline]
     side, sam = config.clip.side, config.sam
     tower = [clip_view(scene.image, config.clip_view) for scene in scenes.tower]
     outline = [sam_view(scene.image, sam.image)[0] for scene in scenes.outline]

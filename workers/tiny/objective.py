@@ -2,7 +2,7 @@
 
 A small model that starts from noise learns to place points only after a long while, and SAM's
 encoder has no pretrained features to offer. The auxiliary losses give both something direct to
-learn; the heads that two of them need are thrown away at export.
+learn; the heads that three of them need are thrown away at export.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,12 @@ from torch.nn import functional
 from workers.read.config import ReadConfig
 from workers.read.model import ReadModel, image_place
 from workers.read.train import IGNORED, TrainingBatch, training_step_losses
-from workers.tiny.recipe import Recipe
+from workers.tiny.recipe import Recipe, Stage
 
 PARTS = ("ce", "bce", "dice", "similarity", "quality", "presence", "tokens", "patches", "outlines")
-"""All losses, in the order of the loss curve; those of parts that rest are missing."""
+"""All losses, in the order of the loss curve; those of parts that rest are missing from it."""
+
+_MASK_PARTS = ("bce", "dice", "quality")
 
 SUBPIXELS = 4  # foreground is asked for at so many places a side of SAM's image cells
 
@@ -71,20 +73,18 @@ class TinyLosses:
 
 
 def tiny_losses(
-    model: ReadModel, heads: AuxiliaryHeads, step: Step, recipe: Recipe, masks: int | None = None
+    model: ReadModel, heads: AuxiliaryHeads, step: Step, recipe: Recipe, stage: Stage
 ) -> TinyLosses:
-    """Run one training step's forward pass and return all losses of the parts that see something.
-
-    ``masks`` bounds how many masks of each picture are compared.
-    """
+    """Run the forward pass of a stage's step and return the losses of all that see something."""
     targets, weights = step.targets, recipe.auxiliary
     parts: dict[str, Tensor] = {}
     seen, embeddings = [], []
     if step.batch is not None:
         losses = training_step_losses(
-            model, step.batch, recipe.losses, compared_masks(step.batch, masks)
+            model, step.batch, recipe.losses, compared_masks(step.batch, stage.masks)
         )
-        parts |= {name: getattr(losses, name) for name in PARTS[:5]}
+        resting = () if losses.segments else _MASK_PARTS
+        parts |= {name: getattr(losses, name) for name in PARTS[:5] if name not in resting}
         presence = _presence_loss(model, losses.hidden, step.batch)
         tokens = _token_loss(model, heads, losses.hidden, step.batch, targets)
         parts |= {"presence": weights.presence * presence, "tokens": weights.tokens * tokens}

@@ -91,7 +91,8 @@ class AuxiliaryWeights:
     Attributes:
         presence: cross-entropy of the answer's first token alone, which says yes or no.
         tokens: color and shape of each image token, from the language model's states.
-        patches: color and shape of each CLIP patch of the extra scenes, before the language model.
+        patches: color and shape of each CLIP patch of the tower's own scenes, before the language
+            model.
         outlines: foreground, color and shape, from SAM's image embedding.
     """
 
@@ -111,7 +112,7 @@ class Stage:
     Attributes:
         minutes: how long it lasts; the last stage lasts until the training's end.
         scenes: pictures that are asked about.
-        queries: queries about each; None: as many as the difficulty says.
+        queries: most queries about each; None: as many as the difficulty says.
         masks: most masks of each that are compared; None: all, 0: SAM does not see them. All their
             queries have a similarity map to learn from.
         tower_scenes: pictures for the CLIP tower alone: it needs many to learn shapes and costs
@@ -126,6 +127,16 @@ class Stage:
     tower_scenes: int = 16
     outline_scenes: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a stage whose steps could be empty: a scene may have no query."""
+        if self.tower_scenes + self.outline_scenes == 0:
+            raise ValueError("a stage needs tower_scenes or outline_scenes, or a step may be empty")
+
+    @property
+    def compares_masks(self) -> bool:
+        """Whether SAM sees the pictures that are asked about."""
+        return self.masks != 0
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -134,10 +145,10 @@ class Recipe:
     ``layout`` chooses the sizes, ``use_sasp`` whether SAM gets points.
 
     ``scene_side`` is the longer side, in pixels, of the pictures that SAM sees (its view's: more
-    would be scaled away), ``tower_side`` of those that only the CLIP tower sees. Masks are compared
-    at ``loss_side``, twice SAM's own resolution: at full size that took a fifth of a step.
-    The learning rate rises over the first ``warmup`` steps of each stage. In the last stage it
-    falls along a cosine of the minutes to ``last_rate`` times its peak.
+    would be scaled away), ``tower_side`` of those that only the CLIP tower sees, and the language
+    model. Masks are compared at ``loss_side``, twice SAM's own resolution: at full size that took a
+    fifth of a step. The learning rate rises over the first ``warmup`` steps of each stage. In the
+    last stage it falls along a cosine of the minutes to ``last_rate`` times its peak.
     """
 
     layout: Literal["tiny", "fine"] = "tiny"
@@ -179,13 +190,22 @@ class Recipe:
 
     def stage_at(self, seconds: float) -> int:
         """Number of the stage that is on after so many seconds of training."""
-        ends = accumulate(stage.minutes * 60 for stage in self.stages[:-1])
-        return sum(seconds >= end for end in ends)
+        return sum(seconds >= end for end in self._ends[:-1])
 
     def stage_seconds(self, number: int) -> tuple[float, float]:
-        """Begin and end of a stage, in seconds of training."""
-        begin = sum(stage.minutes for stage in self.stages[:number])
-        return begin * 60, min(begin + self.stages[number].minutes, self.minutes) * 60
+        """Begin and end of a stage, in seconds of training, which may end before it."""
+        begin = self._ends[number - 1] if number else 0.0
+        return begin, min(self._ends[number], self.minutes * 60)
+
+    @property
+    def last_begins(self) -> float:
+        """Minutes of training after which the last stage, of the whole model, begins."""
+        return self.stage_seconds(len(self.stages) - 1)[0] / 60
+
+    @property
+    def _ends(self) -> list[float]:
+        """Ends of the stages, in seconds; the last one has none of its own."""
+        return [*accumulate(stage.minutes * 60 for stage in self.stages[:-1]), math.inf]
 
     def config(self, vocabulary: int) -> ReadConfig:
         """Sizes of the model for so many token ids."""

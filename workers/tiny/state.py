@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim import AdamW
@@ -21,8 +22,8 @@ class TrainingState:
 
     ``step`` counts steps and is the position in the scenes, ``scenes`` the pictures asked about,
     ``seconds`` the time spent on steps. ``stage`` is the recipe's stage that the last step was of,
-    ``began`` the step that it began with. ``kind`` is the recipe's: another one cannot go on from
-    here.
+    ``began`` the step that its warm-up counts from. ``kind`` is the recipe's: another one cannot go
+    on from here.
     """
 
     model: ReadModel
@@ -59,17 +60,29 @@ class TrainingState:
         """Continue from a state that :meth:`save` wrote.
 
         Raises:
-            ValueError: it is of another recipe.
+            ValueError: it is of another recipe, or of an earlier version of this program.
         """
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["kind"] != self.kind:
-            message = f"{path}: was trained with {content['kind']}, now asked for {self.kind}"
-            raise ValueError(message)
+        self.check(content, path)
         for name in ("model", "heads", "average", "optimizer"):
             getattr(self, name).load_state_dict(content[name])
         self.move_to(content)
 
-    def move_to(self, place: Mapping[str, int | float]) -> None:
+    def check(self, told: Mapping[str, Any], path: Path) -> None:
+        """Check that this state can go on from what a file tells of another one.
+
+        Raises:
+            ValueError: it is of another recipe, or does not tell its place.
+        """
+        if told.get("kind") != self.kind:
+            message = f"{path}: was trained with {told.get('kind')}, now asked for {self.kind}"
+            raise ValueError(message)
+        missing = [name for name in _PLACE if name not in told]
+        if missing:
+            message = f"{path}: lacks {', '.join(missing)}; train into a new folder"
+            raise ValueError(message)
+
+    def move_to(self, place: Mapping[str, Any]) -> None:
         """Be as far as :attr:`place` said of another state."""
         for name in _PLACE:
             setattr(self, name, place[name])
@@ -83,7 +96,9 @@ class LossCurve:
         self._path = path
         rows = _read(path) if path.exists() else []
         kept = [row for row in rows if int(row["step"]) <= step]
-        if len(kept) < len(rows):
+        if not kept:
+            path.unlink(missing_ok=True)
+        elif len(kept) < len(rows):
             self._write("w", kept, header=True)
 
     def add(self, values: Mapping[str, float | str]) -> None:
@@ -92,11 +107,10 @@ class LossCurve:
 
     def _write(self, mode: str, rows: Sequence[Mapping[str, object]], header: bool) -> None:
         with self._path.open(mode, newline="", encoding="utf-8") as file:
-            if rows:
-                table = csv.DictWriter(file, list(rows[0]))
-                if header:
-                    table.writeheader()
-                table.writerows(rows)
+            table = csv.DictWriter(file, list(rows[0]))
+            if header:
+                table.writeheader()
+            table.writerows(rows)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

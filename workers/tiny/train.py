@@ -8,6 +8,8 @@ import argparse
 import json
 import math
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from workers.read.model import ReadModel
 from workers.read.tokenizer import ReadTokenizer
 from workers.scenes import DIFFICULTIES, EASY, HARD
 from workers.tiny.data import on_device, training_steps
-from workers.tiny.export import export
+from workers.tiny.export import TOKENIZER_FILES, export
 from workers.tiny.objective import PARTS, AuxiliaryHeads, Step, TinyLosses, tiny_losses
 from workers.tiny.recipe import PRESETS, Recipe
 from workers.tiny.state import LossCurve, TrainingState
@@ -56,19 +58,16 @@ def train(out: Path, recipe: Recipe, place: Place | None = None) -> TrainingStat
     """Train until ``recipe.minutes`` are spent, over all starts, and export the result.
 
     Raises:
-        ValueError: the folder holds a training of another recipe, or the loss is not finite.
+        ValueError: the folder, or the start, holds a training of another recipe or none, or the
+            loss is not finite.
     """
     place = place or Place()
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(out / "tokenizer")
-    state = fresh_state(recipe, len(tokenizer), place.device)
-    if (out / "state.pt").exists():
-        state.load(out / "state.pt")
-    elif place.start is not None:
-        start_from(state, place.start)
+    state, tokenizer = _begin(out, recipe, place)
     if place.compile:
         for part in (state.model.clip, state.model.sam.image_encoder):
             part.compile()
+    curve = LossCurve(out / "curve.csv", state.step)
     while state.seconds < recipe.minutes * 60:
         number = recipe.stage_at(state.seconds)
         if state.stage != number:
@@ -76,34 +75,44 @@ def train(out: Path, recipe: Recipe, place: Place | None = None) -> TrainingStat
         stage, config = recipe.stages[number], state.model.config
         workers = place.workers
         steps = training_steps(recipe, stage, config, tokenizer, state.step, workers=workers)
-        _run_stage(state, recipe, place, steps, out)
-    _save(state, out)
+        saved = time.monotonic()
+        for losses, rate in _stage_steps(state, recipe, place, steps):
+            if state.step % _CURVE_EVERY == 0:
+                curve.add(_curve_row(state, rate, losses))
+            if time.monotonic() - saved > _SAVE_EVERY:
+                _save(state, out)
+                saved = time.monotonic()
+        _save(state, out)
     return state
 
 
-def _run_stage(
-    state: TrainingState,
-    recipe: Recipe,
-    place: Place,
-    steps: Iterator[Step],
-    out: Path,
-) -> None:
-    """Take steps to the end of the stage that is on."""
+def _begin(out: Path, recipe: Recipe, place: Place) -> tuple[TrainingState, ReadTokenizer]:
+    """Return the state of the folder, of the export to start from, or a fresh one."""
+    going_on = (out / "state.pt").exists()
+    if place.start is not None and not going_on:
+        _copy_tokenizer(place.start, out / "tokenizer")
+    tokenizer = _tokenizer(out / "tokenizer")
+    state = fresh_state(recipe, len(tokenizer), place.device)
+    if going_on:
+        state.load(out / "state.pt")
+    elif place.start is not None:
+        start_from(state, place.start)
+    return state, tokenizer
+
+
+def _stage_steps(
+    state: TrainingState, recipe: Recipe, place: Place, steps: Iterator[Step]
+) -> Iterator[tuple[TinyLosses, float]]:
+    """Take the rest of a stage's steps; yields the losses and the rate of each."""
     device = torch.device(place.device)
     _, end = recipe.stage_seconds(state.stage)
-    curve = LossCurve(out / "curve.csv", state.step)
-    saved = time.monotonic()
     while state.seconds < end:
         started = time.monotonic()
         step = on_device(next(steps), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=place.bfloat16):
-            losses, rate = run_step(state, step, recipe)
+            told = run_step(state, step, recipe)
         state.seconds += time.monotonic() - started
-        if state.step % _CURVE_EVERY == 0:
-            curve.add(_curve_row(state, rate, losses))
-        if time.monotonic() - saved > _SAVE_EVERY:
-            _save(state, out)
-            saved = time.monotonic()
+        yield told
 
 
 def fresh_state(recipe: Recipe, vocabulary: int, device: str = "cpu") -> TrainingState:
@@ -131,17 +140,17 @@ def start_from(state: TrainingState, folder: Path) -> None:
     Raises:
         ValueError: the export is of another recipe, or not of a training.
     """
+    path = folder / PLACE_FILE
     try:
-        told = json.loads((folder / PLACE_FILE).read_text(encoding="utf-8"))
-    except OSError as error:
-        message = f"{folder / PLACE_FILE}: cannot be read, so the training cannot go on from there"
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: cannot be read; --start needs the folder model/ of a training"
         raise ValueError(message) from error
-    if told.pop("kind") != state.kind:
-        message = f"{folder}: was not trained with {state.kind}"
-        raise ValueError(message)
+    state.check(told, path)
     weights = load_model(folder).state_dict()
     state.model.load_state_dict(weights)
     state.average.module.load_state_dict(weights)
+    state.average.n_averaged.fill_(1)
     state.move_to(told)
     state.began = state.step
 
@@ -152,7 +161,7 @@ def run_step(state: TrainingState, step: Step, recipe: Recipe) -> tuple[TinyLoss
     rate = learning_rate(recipe, state)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    losses = tiny_losses(state.model, state.heads, step, recipe, stage.masks)
+    losses = tiny_losses(state.model, state.heads, step, recipe, stage)
     state.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
@@ -172,6 +181,17 @@ def learning_rate(recipe: Recipe, state: TrainingState) -> float:
     spent = min(1.0, (state.seconds - begin) / (end - begin))
     fall = recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + math.cos(math.pi * spent))
     return recipe.rate * warm * fall
+
+
+def _copy_tokenizer(start: Path, folder: Path) -> None:
+    """Copy an export's tokenizer, whose token ids its weights are of."""
+    folder.mkdir(exist_ok=True)
+    try:
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(start / name, folder / name)
+    except OSError as error:
+        message = f"{start / name}: cannot be read; --start needs the folder model/ of a training"
+        raise ValueError(message) from error
 
 
 def _tokenizer(folder: Path) -> ReadTokenizer:
@@ -198,8 +218,10 @@ def _curve_row(state: TrainingState, rate: float, losses: TinyLosses) -> dict[st
 def _save(state: TrainingState, out: Path) -> None:
     state.save(out / "state.pt")
     export(cast("ReadModel", state.average.module), out / "tokenizer", out / "model")
-    told = json.dumps({"kind": state.kind, **state.place})
-    (out / "model" / PLACE_FILE).write_text(told + "\n", encoding="utf-8")
+    told, path = json.dumps({"kind": state.kind, **state.place}), out / "model" / PLACE_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(told + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def main() -> None:
@@ -229,8 +251,14 @@ def main() -> None:
         compile=arguments.compile,
         start=arguments.start,
     )
+    recipe = chosen_recipe(arguments, "gpu" if on_gpu else "cpu")
+    if recipe.minutes <= recipe.last_begins:
+        sys.stderr.write(
+            f"{recipe.minutes:g} minutes train no mask: the last of {len(recipe.stages)} stages "
+            f"begins after {recipe.last_begins:g}\n"
+        )
     try:
-        train(arguments.out, chosen_recipe(arguments, "gpu" if on_gpu else "cpu"), place)
+        train(arguments.out, recipe, place)
     except ValueError as error:
         parser.exit(1, f"{error}\n")
 

@@ -42,7 +42,7 @@ def recipe() -> Recipe:
 def step(tokenizer: ReadTokenizer, recipe: Recipe) -> Step:
     scenes = [render(41, index, EASY, max_side=128) for index in range(2)]
     shown = StepScenes(asked=scenes, tower=scenes)
-    return build_step(shown, recipe, tiny_config(len(tokenizer)), tokenizer)
+    return build_step(shown, recipe, recipe.stages[0], tiny_config(len(tokenizer)), tokenizer)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_truth_is_compared_at_the_size_of_the_loss(tokenizer: ReadTokenizer) -> 
     scene = render(43, 0, EASY, max_side=128)
     recipe = replace(Recipe(), loss_side=64)
     shown = StepScenes(asked=[scene])
-    batch = build_step(shown, recipe, tiny_config(len(tokenizer)), tokenizer).batch
+    batch = build_step(shown, recipe, Stage(), tiny_config(len(tokenizer)), tokenizer).batch
     assert batch is not None
     query = next(query for query in scene.queries if query.present)
     assert max(batch.image_hw[0]) == 64
@@ -87,7 +87,7 @@ def test_view_shares_leave_the_padding_empty() -> None:
 def test_a_later_start_sees_the_same_steps(recipe: Recipe, tokenizer: ReadTokenizer) -> None:
     config, stage = tiny_config(len(tokenizer)), recipe.stages[0]
     later = next(training_steps(recipe, stage, config, tokenizer, first=1))
-    expected = build_step(step_scenes(recipe, stage, 1), recipe, config, tokenizer)
+    expected = build_step(step_scenes(recipe, stage, 1), recipe, stage, config, tokenizer)
     second = list(islice(training_steps(recipe, stage, config, tokenizer, first=0), 2))[1]
     for one in (later, second):
         assert one.batch is not None

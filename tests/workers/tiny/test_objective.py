@@ -9,7 +9,7 @@ from workers.read.train import training_step_losses
 from workers.scenes import EASY, render
 from workers.tiny.data import StepScenes, build_step
 from workers.tiny.objective import PARTS, Step, class_loss, compared_masks, tiny_losses
-from workers.tiny.recipe import Recipe
+from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.state import TrainingState
 
 
@@ -31,7 +31,7 @@ def test_so_many_masks_of_each_picture_are_compared(state: TrainingState, step: 
 def test_every_part_of_the_model_gets_a_gradient(
     state: TrainingState, step: Step, recipe: Recipe
 ) -> None:
-    losses = tiny_losses(state.model, state.heads, step, recipe)
+    losses = tiny_losses(state.model, state.heads, step, recipe, Stage())
     losses.total.backward()
     assert tuple(losses.parts) == PARTS
     assert float(losses.total.detach()) == pytest.approx(sum(losses.parts.values()), rel=1e-4)
@@ -53,8 +53,9 @@ def test_encoders_learn_alone_where_nothing_is_asked(
 ) -> None:
     scenes = [render(41, 0, EASY, max_side=128)]
     shown = StepScenes(tower=scenes, outline=scenes)
-    step = build_step(shown, recipe, state.model.config, tokenizer)
-    losses = tiny_losses(state.model, state.heads, step, recipe)
+    stage = Stage(scenes=0, tower_scenes=1, outline_scenes=1)
+    step = build_step(shown, recipe, stage, state.model.config, tokenizer)
+    losses = tiny_losses(state.model, state.heads, step, recipe, stage)
     losses.total.backward()
     assert set(losses.parts) == {"patches", "outlines"}
     assert learns(state.model.clip.embeddings)
@@ -66,14 +67,34 @@ def test_encoders_learn_alone_where_nothing_is_asked(
 def test_the_language_model_learns_without_masks(
     state: TrainingState, recipe: Recipe, tokenizer: ReadTokenizer
 ) -> None:
+    stage = Stage(scenes=1, masks=0)
     shown = StepScenes(asked=[render(41, 0, EASY, max_side=128)])
-    step = build_step(shown, recipe, state.model.config, tokenizer, masks_compared=False)
-    losses = tiny_losses(state.model, state.heads, step, recipe, masks=0)
+    step = build_step(shown, recipe, stage, state.model.config, tokenizer)
+    losses = tiny_losses(state.model, state.heads, step, recipe, stage)
     losses.total.backward()
-    assert {"ce", "similarity", "presence", "tokens"} <= set(losses.parts)
+    assert set(losses.parts) == {"ce", "similarity", "presence", "tokens"}
     assert learns(state.model.llama)
     assert learns(state.model.clip.embeddings)
     assert not learns(state.model.sam.image_encoder)
+
+
+@pytest.mark.parametrize("masks", [None, 0])
+def test_outlines_are_of_their_own_pictures(
+    masks: int | None, state: TrainingState, recipe: Recipe, tokenizer: ReadTokenizer
+) -> None:
+    """A picture's outlines cost the same beside another that is asked about, or not."""
+    asked, alone = (render(41, index, EASY, max_side=128) for index in (0, 1))
+    stage = Stage(scenes=1, masks=masks, tower_scenes=0, outline_scenes=1)
+
+    def outlines(shown: StepScenes) -> float:
+        step = build_step(shown, recipe, stage, state.model.config, tokenizer)
+        return tiny_losses(state.model, state.heads, step, recipe, stage).parts["outlines"]
+
+    both = outlines(StepScenes(asked=[asked], outline=[alone]))
+    if masks == 0:
+        assert both == pytest.approx(outlines(StepScenes(outline=[alone])), rel=1e-5)
+    else:
+        assert both == pytest.approx(outlines(StepScenes(outline=[asked, alone])), rel=1e-5)
 
 
 def learns(part: nn.Module) -> bool:

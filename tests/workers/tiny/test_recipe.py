@@ -12,6 +12,7 @@ from workers.read.inspection import count_parameters, expected_headers
 from workers.read.tokenizer import ReadTokenizer
 from workers.scenes import HARD, render
 from workers.tiny.compare import compare
+from workers.tiny.compare import main as compare_main
 from workers.tiny.data import StepScenes, build_step, on_device, training_steps
 from workers.tiny.objective import Step
 from workers.tiny.recipe import CPU, FINE, GPU, PRESETS, Recipe, Stage
@@ -34,7 +35,7 @@ def test_the_gpu_preset_learns_hard_scenes_without_held_out_pairs(
     recipe = replace(GPU, scene_side=256, tower_side=224)
     scenes = [render(recipe.seed, 0, recipe.difficulty, 256)]
     shown = StepScenes(asked=scenes, tower=scenes)
-    step = build_step(shown, recipe, recipe.config(len(tokenizer)), tokenizer)
+    step = build_step(shown, recipe, recipe.stages[0], recipe.config(len(tokenizer)), tokenizer)
     state = fresh_state(recipe, len(tokenizer))
     before = [weight.clone() for weight in state.model.parameters()]
     losses, _ = run_step(state, step, recipe)
@@ -108,7 +109,27 @@ def test_stages_follow_each_other_by_their_minutes() -> None:
         (120, 300),
         (300, 1200),
     ]
+    assert recipe.last_begins == 5
     assert replace(recipe, minutes=4).stage_seconds(1) == (120, 240)
+
+
+def test_the_last_stage_lasts_to_the_end_of_the_training() -> None:
+    recipe = replace(FINE, stages=(Stage(minutes=2), Stage(minutes=3)), minutes=20)
+    assert recipe.stage_seconds(1) == (120, 1200)
+
+
+def test_a_stage_that_may_show_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="tower_scenes or outline_scenes"):
+        Stage(tower_scenes=0)
+
+
+def test_a_comparison_that_would_train_no_mask_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["compare", "--out", str(tmp_path), "--preset", "fine"])
+    with pytest.raises(SystemExit):
+        compare_main()
+    assert "5 minutes train no mask" in capsys.readouterr().err
 
 
 def test_trainings_with_and_without_points_are_compared_once(

@@ -78,6 +78,15 @@ def test_a_curve_forgets_what_the_state_does_not_know(tmp_path: Path) -> None:
     ]
 
 
+def test_a_curve_of_which_nothing_is_known_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    LossCurve(path, 0).add({"step": 10, "total": 1.0})
+    curve = LossCurve(path, 0)
+    curve.add({"step": 10, "total": 2.0})
+    curve.add({"step": 20, "total": 3.0})
+    assert path.read_text(encoding="utf-8").split() == ["step,total", "10,2.0", "20,3.0"]
+
+
 def test_an_export_is_a_checkpoint_that_the_engine_answers_with(
     state: TrainingState, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -112,37 +121,64 @@ def test_all_stages_of_a_training_are_gone_through(
     (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
     stages = (
         Stage(minutes=1 / 60, scenes=0, tower_scenes=1, outline_scenes=1),
-        Stage(minutes=1 / 60, scenes=1, masks=0, tower_scenes=0),
-        Stage(scenes=1, masks=1, tower_scenes=0),
+        Stage(minutes=1 / 60, scenes=1, masks=0, tower_scenes=1),
+        Stage(scenes=1, masks=1, tower_scenes=1),
     )
-    state = train(tmp_path, replace(recipe, stages=stages, minutes=3 / 60))
-    assert (state.step, state.stage, state.began) == (3, 2, 2)
+    staged = replace(recipe, stages=stages)
+    stopped = train(tmp_path, replace(staged, minutes=1 / 60))
+    assert stopped.place == {"step": 1, "seconds": 1, "scenes": 0, "stage": 0, "began": 0}
+    train(tmp_path, replace(staged, minutes=3 / 60))
+    state = train(tmp_path, replace(staged, minutes=4 / 60))
+    assert state.place == {"step": 4, "seconds": 4, "scenes": 3, "stage": 2, "began": 2}
     rows = list(csv.DictReader((tmp_path / "curve.csv").read_text(encoding="utf-8").splitlines()))
     told = [{name for name in PARTS if row[name]} for row in rows]
     assert told[0] == {"patches", "outlines"}
-    assert "similarity" in told[1]
-    assert "outlines" not in told[1]
-    assert "outlines" in told[2]
+    assert told[1] == {"ce", "similarity", "presence", "tokens", "patches"}
+    assert told[2] == told[3] == set(PARTS)
 
 
 def test_an_exported_training_is_gone_on_with(
     recipe: Recipe, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "tokenizer").symlink_to(tokenizer_folder)
-    first = train(tmp_path / "first", replace(recipe, minutes=0.001))
-    place = Place(start=tmp_path / "first" / "model")
-    second = train(tmp_path / "second", replace(recipe, minutes=0.001), place)
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    first = train(tmp_path, replace(recipe, minutes=0.001))
+    exported, vocabulary = tmp_path / "model", first.model.config.llama.vocab
+    second = fresh_state(replace(recipe, seed=1), vocabulary)
+    start_from(second, exported)
     assert second.place == first.place | {"began": 1}
-    exported = load_model(tmp_path / "second" / "model").state_dict()
-    for name, value in load_model(tmp_path / "first" / "model").state_dict().items():
-        assert torch.equal(value, exported[name]), name
+    for name, value in load_model(exported).state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+        assert torch.equal(value, second.average.module.state_dict()[name]), name
 
-    with pytest.raises(ValueError, match="was not trained with tiny sizes without SasP"):
-        start_from(
-            fresh_state(replace(recipe, use_sasp=False), first.model.config.llama.vocab),
-            tmp_path / "first" / "model",
-        )
-    with pytest.raises(ValueError, match=r"training\.json: cannot be read"):
-        start_from(first, tmp_path)
+    out = tmp_path / "second"
+    third = train(out, replace(recipe, minutes=first.seconds / 60 + 0.001), Place(start=exported))
+    assert third.step == 2
+    trained = (out / "tokenizer" / "tokenizer.model").read_bytes()
+    assert trained == (tokenizer_folder / "tokenizer.model").read_bytes()
+
+
+def test_a_start_that_cannot_be_gone_on_from_is_named(
+    recipe: Recipe, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    train(tmp_path, replace(recipe, minutes=0.001))
+    other = replace(recipe, use_sasp=False)
+    with pytest.raises(ValueError, match="was trained with tiny sizes with SasP"):
+        train(tmp_path / "other", other, Place(start=tmp_path / "model"))
+    with pytest.raises(ValueError, match=r"tokenizer\.model: cannot be read; --start needs"):
+        train(tmp_path / "none", recipe, Place(start=tmp_path / "nowhere"))
+    (tmp_path / "model" / "training.json").write_text('{"kind"', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"training\.json: cannot be read; --start needs"):
+        train(tmp_path / "broken", recipe, Place(start=tmp_path / "model"))
+
+
+def test_a_state_of_an_earlier_version_is_refused_by_name(
+    state: TrainingState, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.pt"
+    state.save(path)
+    content = torch.load(path, weights_only=True)
+    del content["stage"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"state\.pt: lacks stage; train into a new folder"):
+        state.load(path)
