@@ -58,9 +58,10 @@ def main() -> int:
 def _play(asked: argparse.Namespace) -> int:
     if not asked.train or not asked.eval:
         raise InputError("--train and --eval are needed: folders with images/ and labels/")
+    pool = read_photos(asked.train, asked.min_pixels)
     judged = read_photos(asked.eval, asked.min_pixels)
     play = Play(
-        pool=read_photos(asked.train, asked.min_pixels).sample(asked.images, asked.seed),
+        pool=pool.sample(asked.images or len(pool.photos), asked.seed),
         judged=judged.sample(asked.eval_images or len(judged.photos), asked.seed),
         rounds=asked.rounds,
         work=asked.work.absolute(),
@@ -121,7 +122,7 @@ def _arguments() -> argparse.Namespace:
     add("--json", type=Path, metavar="OUT", help="write the result here")
     add("--work", type=Path, default=Path("runs/camvid"), help="folder that everything is kept in")
     add("--run-file", type=Path, default=TEMPLATE, help="template of the run; configs/camvid.yaml")
-    add("--images", type=int, default=240, help="photographs that are labeled")
+    add("--images", type=int, help="label so many photographs only")
     add("--eval-images", type=int, help="measure by so many only")
     add("--min-pixels", type=int, default=50, help="a class with fewer counts as absent")
     add("--seed", type=int, default=0, help="of the pictures and of the random order")
