@@ -46,15 +46,16 @@ class Comparison:
         if manifest.scenes:
             self._replay += judged_scenes(store, manifest.scenes)
 
-    def trial(self, source: str) -> Trial:
-        """Let a model answer, in a Ray session that is there.
+    def trial(self, source: str, *, replay_only: bool = False) -> Trial:
+        """Let a model answer, in a Ray session that is there; maybe only what is replayed.
 
         Raises:
             ModelUnusableError: the model cannot be used.
             StorageError: the store failed.
             StoppedError: it was asked to stop.
         """
-        exam = Exam([*self._holdout, *self._replay])
+        holdout = [] if replay_only else self._holdout
+        exam = Exam([*holdout, *self._replay])
         asked = self._run.model_copy(
             update={
                 "name": "exam",
@@ -68,7 +69,7 @@ class Comparison:
         scores = exam.scores(run.tables.read_by_image(run.plan.keys))
         return Trial(
             version=run.model.version,
-            holdout=_of(self._holdout, scores),
+            holdout=_of(holdout, scores),
             replay=_of(self._replay, scores),
             dialogue=dialogue_loss(run.model, self._run.pool, run.store, self._stop).loss,
         )

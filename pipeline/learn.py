@@ -15,7 +15,7 @@ from pipeline.candidates import current_version, record_candidate
 from pipeline.compare import Comparison
 from pipeline.config import RunFile
 from pipeline.learning.freeze import Freezer
-from pipeline.learning.gate import Decision, Stored, decide
+from pipeline.learning.gate import Decision, Stored, Trial, decide
 from pipeline.progress import Progress
 from pipeline.registry.lineage import Pointer
 from pipeline.registry.registry import FOLDER, Registry
@@ -157,7 +157,21 @@ class Learning:
         candidate = exam.trial(self._registry.weights(result.version))
         current = exam.trial(self._registry.usable_weights(incumbent.version))
         stored = Stored(result.merge.weight_error, result.merge.merged_loss)
-        return decide(snapshot.name, candidate, current, stored, self._run.finetune.gate)
+        return decide(
+            snapshot.name,
+            candidate,
+            current,
+            stored,
+            self._run.finetune.gate,
+            first=self._first(exam, incumbent),
+        )
+
+    def _first(self, exam: Comparison, incumbent: Pointer) -> Trial | None:
+        """Let the model that learning began with answer what is replayed; None: the incumbent."""
+        version = next(self._sets.manifests()).model
+        if version == incumbent.version:
+            return None
+        return exam.trial(self._registry.usable_weights(version), replay_only=True)
 
 
 def _name(job: FinetuneJob) -> str:

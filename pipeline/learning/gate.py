@@ -1,10 +1,11 @@
 """Only if better: a candidate takes the place of the incumbent, or the reasons why not.
 
 Both have answered the same held-out queries. The gain is bootstrapped in pairs, by group, because
-pictures of one group go right and wrong together.
+pictures of one group go right and wrong together. What may be forgotten is also compared with the
+model that learning began with: small losses, each within its margin, add up otherwise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +24,12 @@ _NAMES: dict[Metric, str] = {
 }
 _MERGED_LOSS = 1e-3
 """Merging is exact up to the order of sums: the loss may not differ by more than that."""
+
+
+_FORGETTING = ("replay_iou", "replay_denied", "dialogue_loss")
+
+_Measured = tuple[Measures, Measures, float]
+"""Held-out answers, what is replayed, and the loss of plain dialogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A measure that may not fall by more than ``margin``; None: nothing to count."""
+    """A measure that may not fall by more than ``margin``; None: nothing to count.
+
+    ``incumbent`` is what the candidate is compared with: of a guard ``*_since_first`` the figure of
+    the model that learning began with.
+    """
 
     name: str
     candidate: float | None
@@ -80,21 +91,31 @@ class Decision:
 
 
 def decide(
-    snapshot: str, candidate: Trial, incumbent: Trial, stored: Stored, settings: GateSettings
+    snapshot: str,
+    candidate: Trial,
+    incumbent: Trial,
+    stored: Stored,
+    settings: GateSettings,
+    *,
+    first: Trial | None = None,
 ) -> Decision:
-    """Compare two models on what both have answered."""
+    """Compare two models on what both have answered.
+
+    ``first`` is the model that learning began with, of which only ``replay`` and ``dialogue``
+    count; None where that is the incumbent.
+    """
     pair = _paired(candidate, incumbent)
     measured = {
-        name: (
-            measure(list(trial.holdout.values()), settings.acceptable),
-            measure(list(trial.replay.values()), settings.acceptable),
-            trial.dialogue,
-        )
+        name: _measured(trial, settings)
         for name, trial in zip(("candidate", "incumbent"), pair, strict=True)
     }
     groups = {score.group for score in pair[0].holdout.values()}
     gain, bounds = _gain(pair, settings)
-    guards = _guards(measured, settings) + _integrity(candidate, incumbent, stored, settings)
+    guards = (
+        *_guards(measured["candidate"], measured["incumbent"], settings),
+        *(_since_first(candidate, first, settings) if first else ()),
+        *_integrity(candidate, incumbent, stored, settings),
+    )
     reasons = [
         *_of_gain(gain, bounds, len(groups), settings),
         *(_of_guard(guard) for guard in guards if not guard.ok),
@@ -153,9 +174,15 @@ def _gains(sums: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
     return np.asarray((sums[:, 1] - sums[:, 2]) / sums[:, 0])
 
 
-def _guards(
-    measured: Mapping[str, tuple[Measures, Measures, float]], settings: GateSettings
-) -> tuple[Guard, ...]:
+def _measured(trial: Trial, settings: GateSettings) -> _Measured:
+    return (
+        measure(list(trial.holdout.values()), settings.acceptable),
+        measure(list(trial.replay.values()), settings.acceptable),
+        trial.dialogue,
+    )
+
+
+def _guards(ours: _Measured, theirs: _Measured, settings: GateSettings) -> tuple[Guard, ...]:
     margins = settings.margins
     read: dict[str, tuple[float, Callable[[Measures, Measures], float | None]]] = {
         "ciou": (margins.ciou, lambda holdout, _: holdout.ciou),
@@ -166,12 +193,20 @@ def _guards(
     }
     guards = []
     for name, (margin, value) in read.items():
-        ours, theirs = (value(*measured[who][:2]) for who in ("candidate", "incumbent"))
-        ok = ours is None or theirs is None or ours >= theirs - margin
-        guards.append(Guard(name, ours, theirs, margin, ok))
-    ours, theirs = measured["candidate"][2], measured["incumbent"][2]
-    ok = ours <= theirs + margins.dialogue_loss
-    return (*guards, Guard("dialogue_loss", ours, theirs, margins.dialogue_loss, ok))
+        one, other = value(*ours[:2]), value(*theirs[:2])
+        ok = one is None or other is None or one >= other - margin
+        guards.append(Guard(name, one, other, margin, ok))
+    ok = ours[2] <= theirs[2] + margins.dialogue_loss
+    return (*guards, Guard("dialogue_loss", ours[2], theirs[2], margins.dialogue_loss, ok))
+
+
+def _since_first(candidate: Trial, first: Trial, settings: GateSettings) -> Iterator[Guard]:
+    """Yield what guards against forgetting, compared with the model that learning began with."""
+    pair = _paired(replace(candidate, holdout={}), replace(first, holdout={}))
+    ours, theirs = (_measured(trial, settings) for trial in pair)
+    for guard in _guards(ours, theirs, settings):
+        if guard.name in _FORGETTING:
+            yield replace(guard, name=f"{guard.name}_since_first")
 
 
 def _integrity(
@@ -218,6 +253,6 @@ def _of_guard(guard: Guard) -> str:
     )
 
 
-def _plain(values: tuple[Measures, Measures, float]) -> dict[str, Any]:
+def _plain(values: _Measured) -> dict[str, Any]:
     holdout, replay, dialogue = values
     return {"holdout": asdict(holdout), "replay": asdict(replay), "dialogue_loss": dialogue}

@@ -101,6 +101,31 @@ def test_what_is_guarded_forbids_when_it_falls_by_more_than_its_margin(name: str
     assert verdict(new, old, margins={name: 1.0}).promoted
 
 
+@pytest.mark.parametrize("name", LOSES)
+def test_losses_within_the_margin_add_up(name: str) -> None:
+    def guarded(version: str, mean: float, place: int) -> Trial:
+        """Forget a little more with every place: less than a margin from each to the next."""
+        denied = {
+            f"t{number}": answer(0, "t", present=False, found=number < 4 * place)
+            for number in range(100)
+        }
+        parts = {
+            "replay_iou": {"replay": {"s": answer(0.6 - 0.04 * place, "s")}},
+            "replay_denied": {"replay": {"s": answer(0.6, "s"), **denied}},
+            "dialogue_loss": {"dialogue": 2.5 + 0.08 * place},
+        }
+        return trial(version, groups(mean), **parts[name])
+
+    first, old, new = (guarded(f"v{n}", 0.4 + 0.1 * n, n) for n in range(3))
+    settings = GateSettings()
+    assert decide("000002-abc", old, first, WHOLE, settings).promoted
+    assert decide("000003-abc", new, old, WHOLE, settings).promoted
+    decision = decide("000003-abc", new, old, WHOLE, settings, first=first)
+    assert [guard.name for guard in decision.guards if not guard.ok] == [f"{name}_since_first"]
+    assert not decision.promoted
+    assert any(reason.startswith(f"{name}_since_first went from") for reason in decision.reasons)
+
+
 def test_presence_is_guarded() -> None:
     new, old = trial("new", groups(0.6)), trial("old", groups(0.5))
     wrong = {**new.holdout, "x": answer(0, "g1", present=False, found=True)}
