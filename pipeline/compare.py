@@ -55,7 +55,8 @@ class Comparison:
             StoppedError: it was asked to stop.
         """
         holdout = [] if replay_only else self._holdout
-        exam = Exam([*holdout, *self._replay])
+        examples = [*holdout, *self._replay]
+        exam = Exam(examples)
         asked = self._run.model_copy(
             update={
                 "name": "exam",
@@ -65,8 +66,10 @@ class Comparison:
             }
         )
         run = LabelRun(asked, None, self._stop, self._progress, exam.tasks)
-        run.label()
-        scores = exam.scores(run.tables.read_by_image(run.plan.keys))
+        scores: dict[str, Judged] = {}
+        if examples:
+            run.label()
+            scores = exam.scores(run.tables.read_by_image(run.plan.keys))
         return Trial(
             version=run.model.version,
             holdout=_of(holdout, scores),
