@@ -52,6 +52,7 @@ def retract(
     token: SecretStr,
     store: Store,
     progress: Callable[[int], None],
+    known: bool = False,
 ) -> RetractSummary:
     """Note on the store that a version is bad, then take its untouched predictions back.
 
@@ -64,10 +65,11 @@ def retract(
         token: API token of a user who may edit the projects.
         store: where the ledger is kept.
         progress: called with how many more tasks have been looked at.
+        known: the version is no slip of the pen, even if nothing shows it.
 
     Raises:
-        LabelStudioError: nothing shows the version, or the server is down or refuses. Run again to
-            go on.
+        LabelStudioError: nothing shows a version that is not ``known``, or the server is down or
+            refuses. Run again to go on.
         StorageError: the store failed.
         StoppedError: another run publishes from this store.
     """
@@ -77,7 +79,7 @@ def retract(
     projects = run_projects(client, settings)
     ledger = Ledger(store, projects)
     retractions = Retractions(store)
-    if model_version not in retractions.versions():
+    if not known and model_version not in retractions.versions():
         _check_known(client, ledger, model_version, projects)
     retractions.note(model_version, retracted=True)
     settle(client, ledger)

@@ -1,6 +1,7 @@
 """``readloop models list | show | diff | promote | rollback | prune``: the versions of a store."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.retract import take_back
-from pipeline.errors import ConfigError, ExitCode
+from pipeline.errors import ConfigError, ExitCode, ReadloopError
 
 if TYPE_CHECKING:
+    from labelstudio.settings import LabelStudioSettings
     from pipeline.registry.lineage import Lineage, Pointer
     from pipeline.registry.registry import Registry
     from pipeline.storage.store import Store
@@ -112,7 +114,7 @@ def rollback(
     """Make the version current again that was so before the current one was promoted.
 
     --json prints one object: the new entry of the chain, and retract: the command that takes back
-    what nobody has touched of the bad version's predictions (null if only the store was named).
+    what nobody has touched of the bad version's predictions (null if no Label Studio is known).
     With --retract that is done at once, and retracted holds what 'readloop retract' prints.
     """
     if retract:
@@ -122,13 +124,18 @@ def rollback(
     if pointer is None:
         raise ConfigError(f"{place}: no version is current, so there is nothing to roll back")
     entry = _plain(registry.move(registry.before(pointer), "rollback", pointer))
-    command = f"readloop retract {place} {pointer.version}" if _is_run_file(place) else None
+    shown = _is_run_file(place) and _labelstudio(place) is not None
+    command = f"readloop retract {shlex.quote(place)} {pointer.version}" if shown else None
     lines = [f"{entry['version']} is current again instead of {pointer.version}"]
     if command and not retract:
         lines.append(f"to take back its predictions that nobody has touched: {command}")
     done: dict[str, Any] = {}
     if retract:
-        done = {"retracted": take_back(Path(place), pointer.version)}
+        try:
+            done = {"retracted": take_back(Path(place), pointer.version, known=True)}
+        except ReadloopError:
+            typer.echo(f"{lines[0]}, but its predictions are still shown: {command}", err=True)
+            raise
         counts = done["retracted"]
         lines.append(f"{counts['retracted']} tasks retracted, {counts['kept']} kept: worked on")
     return _show({**entry, "retract": command, **done}, lines, as_json)
@@ -157,12 +164,21 @@ def prune(
 
 def _check_shown(place: str) -> None:
     """Make sure, before anything is moved, that there is a Label Studio to retract from."""
-    from pipeline.config import load_run_file  # noqa: PLC0415
+    from labelstudio.token import checked_token  # noqa: PLC0415
 
     if not _is_run_file(place):
         raise ConfigError(f"{place}: --retract needs the run file, which names Label Studio")
-    if load_run_file(Path(place)).labelstudio is None:
+    settings = _labelstudio(place)
+    if settings is None:
         raise ConfigError(f"{place}: no 'labelstudio' part, so there is nothing to retract")
+    checked_token(settings)
+
+
+def _labelstudio(place: str) -> "LabelStudioSettings | None":
+    """Return where a run file shows its predictions."""
+    from pipeline.config import load_run_file  # noqa: PLC0415
+
+    return load_run_file(Path(place)).labelstudio
 
 
 def _opened(place: str) -> "tuple[Store, Registry]":

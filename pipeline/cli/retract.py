@@ -45,8 +45,8 @@ def retract(
     return ExitCode.DONE
 
 
-def take_back(run_file: Path, model_version: str) -> dict[str, Any]:
-    """Retract a version and return the documented keys.
+def take_back(run_file: Path, model_version: str, *, known: bool = False) -> dict[str, Any]:
+    """Retract a version and return the documented keys; a ``known`` one may be shown nowhere.
 
     Raises:
         ReadloopError: see :func:`labelstudio.publishing.retract.retract`.
@@ -71,6 +71,7 @@ def take_back(run_file: Path, model_version: str) -> dict[str, Any]:
             token=checked_token(settings),
             store=store,
             progress=advance,
+            known=known,
         )
         progress.end()
     return asdict(summary)

@@ -176,7 +176,7 @@ class Street:
         parts = self.projects()
         return [task for part in parts for task in self.client.tasks(part.id, fields="all")]
 
-    def retract(self, version: str) -> RetractSummary:
+    def retract(self, version: str, *, known: bool = False) -> RetractSummary:
         """Take a version back."""
         return retract(
             version,
@@ -184,6 +184,7 @@ class Street:
             token=self.token,
             store=open_store(str(self.folder), S3Settings()),
             progress=lambda _: None,
+            known=known,
         )
 
     def shown(self) -> dict[str, list[str]]:

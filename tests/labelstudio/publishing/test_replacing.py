@@ -236,6 +236,16 @@ def test_a_version_that_nothing_shows_is_not_retracted(street: Any, images_of: I
     assert street.shown() == {"0.png": ["tiny@1"]}
 
 
+def test_a_version_that_is_known_is_retracted_before_anything_shows_it(
+    street: Any, images_of: Images
+) -> None:
+    street.publish(images_of(1))
+    assert street.retract("tiny@11", known=True).retracted == 0
+    assert street.shown() == {"0.png": ["tiny@1"]}
+    with pytest.raises(LabelStudioError, match=r"tiny@11 was retracted"):
+        street.publish(images_of(1, "tiny@11"))
+
+
 def test_a_blank_task_is_sent_without_predictions(street: Any, images_of: Images) -> None:
     images = images_of(2)
     street.publish(images, showing=BLANK)
