@@ -22,7 +22,7 @@ from pipeline.learning.gate import Decision
 from pipeline.progress import Progress
 from pipeline.refreshing.clock import Clock
 from pipeline.refreshing.halt import Halt
-from pipeline.refreshing.lease import Lease
+from pipeline.refreshing.lease import Lease, LeaseHeldError
 from pipeline.refreshing.news import decided_since, new_corrections
 from pipeline.refreshing.report import RefreshReport, Relabeled
 from pipeline.refreshing.shelf import Begun, Shelf, Steps
@@ -99,7 +99,8 @@ class Refresh:
     def watch(self, tell: Callable[[RefreshReport], None]) -> NoReturn:
         """Take a turn whenever one is due, until asked to stop.
 
-        Once the first look has worked, a server or store that fails is tried again.
+        Once the first look has worked, a server or store that fails is tried again; that somebody
+        else holds the lease (an earlier watch that was killed, maybe) always is.
 
         Args:
             tell: is given the report of each refresh.
@@ -107,15 +108,15 @@ class Refresh:
         Raises:
             StoppedError: always, in the end.
         """
-        last = self._shelf.last()
-        schedule = Schedule(self._run.refresh, last.began_at if last else self._clock.now())
+        schedule = self._schedule()
         failures, worked = 0, False
         while not self._stop.is_set():
             try:
                 report = self._look(schedule)
                 failures, worked = 0, True
             except (InputError, LabelStudioError, StorageError, StoppedError) as error:
-                if self._stop.is_set() or not worked:
+                passes = worked or isinstance(error, LeaseHeldError)
+                if self._stop.is_set() or not passes:
                     raise
                 failures += 1
                 wait = pause(self._run.refresh, failures)
@@ -126,19 +127,36 @@ class Refresh:
             self._clock.wait(self._stop, pause(self._run.refresh, failures).total_seconds())
         raise StoppedError("stopped; run again to go on")
 
+    def _schedule(self) -> Schedule:
+        """Return the schedule as an earlier watch left it; what came meanwhile is due once."""
+        now, settled = self._clock.now(), self._shelf.settled()
+        last = self._shelf.last()
+        if self._run.refresh.cron and settled is None and last is None:
+            self._shelf.settle(now)
+        known = [time for time in (settled, last.began_at if last else None) if time]
+        return Schedule(self._run.refresh, max(known, default=now))
+
     def _look(self, schedule: Schedule) -> RefreshReport | None:
         """Collect, and take a turn if that is due."""
         if self._shelf.unfinished():
             return self.once()
+        last = self._shelf.last()
+        if last:
+            schedule.settle(last.began_at)
+        now = self._clock.now()
         collected = self._collect()
         wish = self._wish()
-        if not schedule.begins(self._clock.now()) or not wish.learn:
-            self._wait_for(f"waiting: {wish.why}{schedule.told()}")
-            return None
-        with self._leased():
-            report = self._turn(lambda: collected)
-        self._collecting = None
-        return report
+        due = schedule.is_due(now)
+        if due and wish.learn:
+            with self._leased():
+                report = self._turn(lambda: collected)
+            self._collecting = None
+            return report
+        if due and self._run.refresh.cron:
+            schedule.settle(now)
+            self._shelf.settle(now)
+        self._wait_for(f"waiting: {wish.why}{schedule.told()}")
+        return None
 
     def _wait_for(self, text: str) -> None:
         if text != self._told:
@@ -247,6 +265,7 @@ class Refresh:
             fresh=False,
             stop=self._halt,
             progress=self._progress,
+            after=begun.snapshot,
             check=self._lease.check,
         ).learn()
 

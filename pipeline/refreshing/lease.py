@@ -32,6 +32,10 @@ _KEPT = 10
 _RENEWED = "-renewed"
 
 
+class LeaseHeldError(StoppedError):
+    """Somebody else holds the lease, or has taken it meanwhile."""
+
+
 def owner_of_this_process() -> str:
     """Return host, process number and something random: no two holders are called the same."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -187,7 +191,7 @@ class Lease:
 
     def _taken_by(self, term: Term) -> ReadloopError:
         until = term.until.isoformat(sep=" ", timespec="seconds")
-        return StoppedError(
+        return LeaseHeldError(
             f"{self._store.uri}: is refreshed by {term.owner} (host, process), whose lease holds "
             f"until {until} unless it is renewed; run again when that is over"
         )

@@ -45,9 +45,9 @@ def decided_since(store: Store, begun: Begun) -> Decision | None:
     """
     sets, registry = TrainingSets(store), Registry(store)
     latest = sets.latest()
-    if latest is None or latest.number <= begun.snapshot:
+    if latest is None:
         return None
-    outcomes = sets.outcomes(latest)
+    outcomes = sets.outcomes(latest) if latest.number > begun.snapshot else []
     for entry in registry.chain()[begun.pointer :]:
         lineage = registry.lineage(entry.version)
         if entry.kind == "promote" and lineage.snapshot == latest.name:

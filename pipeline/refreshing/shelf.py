@@ -8,6 +8,7 @@
     refreshes/000001/relabeled.json   how they were labeled
     refreshes/000001/published.json   what became of them in Label Studio
     refreshes/000001/done.json        all of it; the refresh is over once this exists
+    refreshes/settled.json            up to when --watch has dealt with the times of its schedule
 
 Started again, a refresh goes on with the first step whose file is missing.
 """
@@ -26,6 +27,7 @@ from pipeline.errors import MissingError, StoppedError, StorageError
 from pipeline.storage.store import Store
 
 FOLDER = "refreshes"
+_SETTLED = f"{FOLDER}/settled.json"
 CHOSEN = pa.schema([("image_id", pa.string())])
 Record = TypeVar("Record")
 
@@ -133,6 +135,22 @@ class Shelf:
             StoppedError: somebody else has begun one with that number.
         """
         Steps(self._store, begun.number).write("begun", Begun, begun)
+
+    def settled(self) -> datetime | None:
+        """Return up to when the times of the schedule are dealt with, None if nothing says so."""
+        try:
+            data = self._store.get(_SETTLED)
+        except MissingError:
+            return None
+        try:
+            return TypeAdapter(datetime).validate_json(data)
+        except ValidationError as error:
+            uri = self._store.address.child(_SETTLED).uri
+            raise StorageError(f"{uri}: is no time; delete it: {error}") from error
+
+    def settle(self, until: datetime) -> None:
+        """Write down up to when the times of the schedule are dealt with."""
+        self._store.put(_SETTLED, TypeAdapter(datetime).dump_json(until))
 
     def _begun(self, number: int) -> Begun:
         found = Steps(self._store, number).read("begun", Begun)

@@ -42,7 +42,7 @@ class Schedule:
 
     Args:
         settings: the run's.
-        since: the last time that is settled: when the last refresh began, or the watch.
+        since: up to when all times are settled.
     """
 
     def __init__(self, settings: RefreshSettings, since: datetime) -> None:
@@ -50,14 +50,13 @@ class Schedule:
         self._zone = settings.zone
         self._since = since
 
-    def begins(self, now: datetime) -> bool:
-        """Return whether a time has come since the last call; each time comes once."""
-        if self._cron is None:
-            return True
-        if self.next_time() > now:
-            return False
-        self._since = now
-        return True
+    def is_due(self, now: datetime) -> bool:
+        """Return whether a time has come that is not settled."""
+        return self._cron is None or self.next_time() <= now
+
+    def settle(self, until: datetime) -> None:
+        """Take all times up to ``until`` for dealt with."""
+        self._since = max(self._since, until)
 
     def next_time(self) -> datetime:
         """Return the next time of the expression, in its own time zone."""

@@ -18,6 +18,7 @@ import yaml
 from cronsim import CronSim
 
 from pipeline.cli import app
+from pipeline.errors import ExitCode
 
 FORMS = Path("configs") / "deploy"
 CRON_JOB = {
@@ -130,6 +131,23 @@ def test_schedules_are_cron_expressions_and_one_refresh_runs(forms: Path) -> Non
         next(CronSim(schedule, datetime.now(UTC)))
     timer = systemd(forms / "systemd" / "readloop-refresh.timer")
     assert timer["Timer"]["OnCalendar"] == "*-*-* 03:00:00"
+
+
+def test_a_refresh_that_was_stopped_or_kept_out_is_no_failure(forms: Path) -> None:
+    refreshing = [
+        document["spec"]["jobTemplate"]["spec"]
+        for document in of_kind(forms, "CronJob")
+        if any(one["name"] == "refresh" for pod in pods(document) for one in pod["containers"])
+    ]
+    assert len(refreshing) == 1
+    (rule,) = refreshing[0]["podFailurePolicy"]["rules"]
+    assert rule["action"] == "Ignore"
+    assert rule["onExitCodes"]["values"] == [ExitCode.STOPPED]
+    pod = refreshing[0]["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert pod["terminationGracePeriodSeconds"] > 60  # the time a training has to leave Ray
+    service = systemd(forms / "systemd" / "readloop-refresh.service")
+    assert int(service["Service"]["SuccessExitStatus"]) == ExitCode.STOPPED
 
 
 def test_kuberay_is_given_fields_that_it_knows(forms: Path) -> None:

@@ -36,21 +36,39 @@ def test_enough_corrections_and_not_too_soon(
     assert why in wish.why
 
 
+def begins(schedule: Schedule, now: datetime) -> bool:
+    """Look as a watch does that begins whatever is due."""
+    due = schedule.is_due(now)
+    if due:
+        schedule.settle(now)
+    return due
+
+
 def test_each_time_of_an_expression_comes_once() -> None:
     schedule = Schedule(settings(cron="0 3 * * *"), NOON)
     assert schedule.told() == "; the next time is 2026-03-02 03:00:00+00:00"
-    begins = [schedule.begins(NOON + timedelta(hours=hours)) for hours in range(40)]
-    assert [hour for hour, began in enumerate(begins) if began] == [15, 39]
+    began = [begins(schedule, NOON + timedelta(hours=hours)) for hours in range(40)]
+    assert [hour for hour, one in enumerate(began) if one] == [15, 39]
 
 
 def test_times_that_were_missed_come_once() -> None:
     schedule = Schedule(settings(cron="0 3 * * *"), NOON - timedelta(days=9))
-    assert [schedule.begins(NOON) for _ in range(3)] == [True, False, False]
+    assert [begins(schedule, NOON) for _ in range(3)] == [True, False, False]
+
+
+def test_a_time_is_due_until_it_is_settled() -> None:
+    schedule = Schedule(settings(cron="0 3 * * *"), NOON)
+    night = NOON + timedelta(hours=16)
+    assert [schedule.is_due(night) for _ in range(3)] == [True, True, True]
+    schedule.settle(NOON - timedelta(days=3))
+    assert schedule.is_due(night)
+    schedule.settle(night)
+    assert not schedule.is_due(night)
 
 
 def test_without_an_expression_every_time_will_do() -> None:
     schedule = Schedule(settings(), NOON)
-    assert all(schedule.begins(NOON) for _ in range(3))
+    assert all(begins(schedule, NOON) for _ in range(3))
     assert schedule.told() == ""
 
 
@@ -70,7 +88,7 @@ def test_times_across_a_change_of_the_clocks(since: tuple[int, int], times: list
     found = []
     for minutes in range(0, 3 * 24 * 60, 10):
         wanted = schedule.next_time()
-        if schedule.begins(start + timedelta(minutes=minutes)):
+        if begins(schedule, start + timedelta(minutes=minutes)):
             found.append(wanted.isoformat(timespec="minutes")[5:])
     assert found == times
 

@@ -8,12 +8,14 @@ from threading import Event
 
 import pytest
 
+from labelstudio.settings import LabelStudioSettings
 from pipeline.config import RunFile
-from pipeline.errors import ExitCode, StoppedError
+from pipeline.errors import ExitCode, LabelStudioError, StoppedError
 from pipeline.progress import Progress
 from pipeline.refresh import Refresh
 from pipeline.refreshing.halt import Halt
 from pipeline.refreshing.lease import Lease
+from pipeline.refreshing.settings import RefreshSettings
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.store import Store
 from tests.clocks import FastClock
@@ -31,6 +33,13 @@ def run(store: Store) -> RunFile:
             "refresh": {"at_least": 2, "poll": "10m"},
         }
     )
+
+
+@pytest.fixture
+def nightly(run: RunFile) -> RunFile:
+    """The run, refreshed at 3 in the night only."""
+    settings = {"at_least": 2, "poll": "10m", "cron": "0 3 * * *"}
+    return run.model_copy(update={"refresh": RefreshSettings.model_validate(settings)})
 
 
 def watch(run: RunFile, clock: FastClock, at: dict[int, Callable[[], object]]) -> list[str]:
@@ -78,14 +87,59 @@ def test_a_refresh_that_somebody_else_holds_is_tried_again(
     assert clock.now() - start == timedelta(minutes=10 + 20 + 40 + 60 + 60)
 
 
-def test_what_fails_at_the_first_look_ends_it(
+def test_a_lease_that_a_killed_watch_left_is_waited_for(
     run: RunFile, store: Store, clock: FastClock, tmp_path: Path
 ) -> None:
     CorrectionTable(store).append(corrections(tmp_path / "photos", 2, store.s3))
-    Lease(store, timedelta(days=1), clock).take()
+    killed = Lease(store, timedelta(days=1), clock)
+    killed.take()
+    told = watch(run, clock, {2: lambda: None})
+    assert len(told) == 3
+    assert all(f"is refreshed by {killed.owner}" in line for line in told)
+
+
+def test_what_fails_at_the_first_look_ends_it(
+    run: RunFile, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "t" * 40)
+    nowhere = LabelStudioSettings(url="http://127.0.0.1:1", project="test")
+    run = run.model_copy(update={"labelstudio": nowhere})
     turns = Refresh(run, now=False, stop=Event(), progress=Progress(StringIO()), clock=clock)
-    with pytest.raises(StoppedError, match="is refreshed by"):
+    with pytest.raises(LabelStudioError, match=r"127\.0\.0\.1:1"):
         turns.watch(lambda _: None)
+
+
+def test_a_time_with_too_few_corrections_does_not_come_back(
+    nightly: RunFile, store: Store, clock: FastClock, tmp_path: Path
+) -> None:
+    told = watch(nightly, clock, {99: lambda: None})
+    assert told[0].endswith("the next time is 2026-03-02 03:00:00+00:00")
+    assert told[-1].endswith("the next time is 2026-03-03 03:00:00+00:00")
+    CorrectionTable(store).append(corrections(tmp_path / "photos", 2, store.s3))
+    (told_again,) = watch(nightly, clock, {3: lambda: None})
+    assert told_again.endswith("the next time is 2026-03-03 03:00:00+00:00")
+
+
+def test_a_time_at_which_somebody_else_refreshes_is_not_lost(
+    nightly: RunFile, store: Store, clock: FastClock, tmp_path: Path
+) -> None:
+    CorrectionTable(store).append(corrections(tmp_path / "photos", 2, store.s3))
+    other = Lease(store, timedelta(days=9), clock)
+    other.take()
+    waiting, *again = watch(nightly, clock, {95: lambda: None})
+    assert waiting.startswith("waiting")
+    assert len(again) > 1
+    assert all(f"is refreshed by {other.owner}" in line for line in again)
+
+
+def test_a_night_without_a_watch_comes_once(
+    nightly: RunFile, store: Store, clock: FastClock, tmp_path: Path
+) -> None:
+    watch(nightly, clock, {3: lambda: None})
+    clock.pass_time(days=2)
+    CorrectionTable(store).append(corrections(tmp_path / "photos", 2, store.s3))
+    Lease(store, timedelta(days=9), clock).take()
+    assert "is refreshed by" in watch(nightly, clock, {1: lambda: None})[0]
 
 
 def test_a_halt_is_set_by_either_and_leaves_the_other_alone() -> None:
