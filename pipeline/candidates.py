@@ -45,16 +45,16 @@ def record_candidate(
         StorageError: the store failed.
     """
     plain = decision.to_json()
-    registry.record(
-        Lineage(
-            version=result.version,
-            parent=result.start.rpartition("/")[2],
-            snapshot=decision.snapshot,
-            source="",
-            code=code_version(),
-            created_at=datetime.now(UTC),
-            settings=run.finetune.model_dump(mode="json"),
-            metrics=plain["metrics"]["candidate"],
-            decision=plain,
-        )
+    lineage = Lineage(
+        version=result.version,
+        parent=result.start.rpartition("/")[2],
+        snapshot=decision.snapshot,
+        source="",
+        code=code_version(),
+        created_at=datetime.now(UTC),
+        settings=run.finetune.model_dump(mode="json"),
+        metrics=plain["metrics"]["candidate"],
+        decision=plain,
     )
+    if not registry.record(lineage):
+        registry.judge_again(lineage)

@@ -19,13 +19,12 @@ from pipeline.learning.gate import Decision, Stored, Trial, decide
 from pipeline.progress import Progress
 from pipeline.registry.lineage import Pointer
 from pipeline.registry.registry import FOLDER, Registry
+from pipeline.storage.jobs import JOBS, MARKER
 from pipeline.storage.store import open_store
 from pipeline.storage.training_sets import Manifest, TrainingSets
 from workers.cluster import ray_session
 from workers.finetune.records import FinetuneJob, FinetuneResult, StepReport
 
-JOBS = "training"
-_MARKER = "job.json"
 _TOLD = 10  # times that a training tells its loss, about
 
 
@@ -37,7 +36,8 @@ class Learning:
     """One way of a store's model from corrections to a decision.
 
     ``fresh`` freezes a new training set even if an earlier one's training is not done, and trains
-    even if the current version has learned all of it; ``stop`` ends it between two batches.
+    even if the current version has learned all of it; ``after`` leaves an earlier one's training
+    too, if its number is not above. ``stop`` ends it between two batches.
     ``check`` is called before a version is promoted; what it raises keeps it from that.
     """
 
@@ -48,10 +48,12 @@ class Learning:
         fresh: bool,
         stop: threading.Event,
         progress: Progress,
+        after: int = 0,
         check: Callable[[], None] = _nothing_forbids,
     ) -> None:
         self._run = run
         self._fresh = fresh
+        self._after = after
         self._stop = stop
         self._progress = progress
         self._check = check
@@ -84,17 +86,15 @@ class Learning:
         if decision.promoted:
             self._check()
             self._registry.move(decision.candidate, "promote", incumbent)
-        self._sets.settle(snapshot, _name(job), decision.to_json())
+        gate = self._run.finetune.gate.digest
+        self._sets.settle(snapshot, _name(job), gate, decision.to_json())
         return decision
 
     def _freeze(self, incumbent: Pointer) -> Manifest:
         latest = self._sets.latest()
-        if latest and latest.model == incumbent.version and not self._fresh:
-            job = self._job(latest, incumbent)
-            begun = self._store.exists(f"{job.folder}/{_MARKER}")
-            if begun and self._sets.outcome(latest, _name(job)) is None:
-                self._progress.say(f"going on with snapshot {latest.name}")
-                return latest
+        if latest and self._is_open(latest, incumbent):
+            self._progress.say(f"going on with snapshot {latest.name}")
+            return latest
         learned = self._registry.lineage(incumbent.version).snapshot
         freezer = Freezer(self._store, self._run.finetune.data, self._progress)
         snapshot = freezer.freeze(incumbent.version, self._sets.named(learned) if learned else None)
@@ -103,13 +103,22 @@ class Learning:
             self._progress.say(f"left out: {_pairs(snapshot.left_out)}")
         return snapshot
 
+    def _is_open(self, snapshot: Manifest, incumbent: Pointer) -> bool:
+        """Return whether a training on a set is to be gone on with."""
+        if self._fresh or snapshot.number <= self._after or snapshot.model != incumbent.version:
+            return False
+        job = self._job(snapshot, incumbent)
+        begun = self._store.exists(f"{job.folder}/{MARKER}")
+        return begun and not self._sets.is_settled(_name(job))
+
     def _known(self, snapshot: Manifest, incumbent: Pointer) -> Decision | None:
         """Return the decision that stands, if nothing has changed since."""
         lineage = self._registry.lineage(incumbent.version)
         if snapshot.name == lineage.snapshot and not self._fresh:
             self._progress.say(f"nothing new: {incumbent.version} has learned all of it")
             return TypeAdapter(Decision).validate_python(lineage.decision)
-        outcome = self._sets.outcome(snapshot, _name(self._job(snapshot, incumbent)))
+        job, gate = self._job(snapshot, incumbent), self._run.finetune.gate.digest
+        outcome = self._sets.outcome(snapshot, _name(job), gate)
         if outcome is None:
             return None
         self._progress.say("nothing new: this was decided before")
@@ -135,7 +144,7 @@ class Learning:
     def _finetune(self, job: FinetuneJob) -> FinetuneResult:
         from workers.finetune.job import finetune  # noqa: PLC0415  (after Ray's environment is set)
 
-        self._store.put_new(f"{job.folder}/{_MARKER}", job.settings.model_dump_json().encode())
+        self._store.put_new(f"{job.folder}/{MARKER}", job.settings.model_dump_json().encode())
         self._progress.begin("training steps")
         self._trained = 0
         result = finetune(job, self._stop, self._tell)

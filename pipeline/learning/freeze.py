@@ -17,7 +17,7 @@ from pipeline.learning.likeness import difference_hash
 from pipeline.learning.settings import AnswerSettings, DataSettings
 from pipeline.progress import Progress
 from pipeline.records import Correction, Example, Origin, Split
-from pipeline.review.policy import training_corrections
+from pipeline.review.policy import POLICY, training_corrections
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.store import ObjectReader, Store, open_store
 from pipeline.storage.training_sets import (
@@ -65,6 +65,11 @@ class _Draft:
     rows: list[Row]
     images: list[Assigned]
 
+    @property
+    def teaches(self) -> bool:
+        """Whether there is anything to learn from."""
+        return any(row.split == "train" for row in self.rows)
+
 
 class Freezer:
     """Freezes training sets of one store.
@@ -85,7 +90,8 @@ class Freezer:
     def freeze(self, model: str, learned: Manifest | None) -> Manifest:
         """Write the training set that the corrections make now, or return it if it is there.
 
-        What is returned is ``learned`` itself if there is nothing that it does not hold.
+        What is returned is ``learned`` itself if there is nothing that it does not hold, and the
+        settings are those it was made with.
 
         Args:
             model: the version that is current.
@@ -98,8 +104,9 @@ class Freezer:
         for _ in range(_TRIES):
             latest = self._sets.latest()
             draft = self._draft(model, learned, latest)
-            if learned and draft.manifest.digest == learned.digest:
+            if learned and self._holds(learned, draft):
                 return learned
+            self._check_some(draft)
             if latest and _same(draft.manifest, latest):
                 return latest
             rows, images = self._sets.write_parts(
@@ -125,7 +132,6 @@ class Freezer:
         left_out: Counter[str] = Counter()
         pairs = self._rows(candidates, looks, sides, self._learned_rows(learned), left_out)
         examples = [example for _, example in pairs]
-        self._check_some(examples, left_out)
         scenes = self._settings.replay.scenes
         manifest = Manifest(
             number=latest.number + 1 if latest else 1,
@@ -138,17 +144,25 @@ class Freezer:
             digest=digest_of(examples),
             counts=_counts(examples),
             left_out=dict(sorted(left_out.items())),
+            policy=POLICY,
             settings=self._settings.model_dump(mode="json"),
             scenes=SceneSet(**scenes.model_dump()) if scenes else None,
             dialogue=read_dialogue(self._settings.replay.dialogue, self._reader),
         )
         return _Draft(manifest, [row for row, _ in pairs], list(sides.assigned.values()))
 
-    def _check_some(self, examples: Sequence[Example], left_out: Counter[str]) -> None:
-        if any(example.split == "train" for example in examples):
+    def _holds(self, learned: Manifest, draft: _Draft) -> bool:
+        """Return whether a training set says all that a draft does, made with the same settings."""
+        if _made_with(learned) != _made_with(draft.manifest):
+            return False
+        return set(map(_revision, draft.rows)) == set(map(_revision, self._sets.rows(learned)))
+
+    def _check_some(self, draft: _Draft) -> None:
+        if draft.teaches:
             return
+        left_out = draft.manifest.left_out
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(left_out.items()))
-        held = sum(example.split == "holdout" for example in examples)
+        held = sum(row.split == "holdout" for row in draft.rows)
         raise InputError(
             f"{self._store.uri}: there is no correction to learn from ({held} held out"
             f"{', ' + reasons if reasons else ''}); correct more images and collect them"
@@ -287,6 +301,15 @@ def _counts(examples: Sequence[Example]) -> dict[str, int]:
         counts[f"{split} groups"] = len({example.group for example in chosen})
         counts[f"{split} absent"] = sum(not example.present for example in chosen)
     return dict(sorted(counts.items()))
+
+
+def _made_with(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.settings, manifest.scenes, manifest.dialogue
+
+
+def _revision(row: Row) -> tuple[object, ...]:
+    """What a row teaches, apart from whether it was learned before."""
+    return row.table, row.id, row.updated_at, row.etag, row.answer, row.weight
 
 
 def _same(draft: Manifest, latest: Manifest) -> bool:

@@ -1,25 +1,15 @@
 """What a model's answers are worth: the measures that the gate compares."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
 
 from pipeline.learning.exam import Judged
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMeasures:
-    """The measures of one label; shares in [0, 1], None: nothing to count."""
-
-    queries: int
-    iou: float | None
-    ciou: float | None
-    presence: float
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """Shares in [0, 1]; None: nothing to count.
+    """The measures of one label: shares in [0, 1]; None: nothing to count.
 
     Attributes:
         queries: answers that count; ``present`` of them ask for something that is there.
@@ -30,7 +20,6 @@ class Measures:
         emission: share of answers that hold ``[SEG]``.
         denied: share of absent objects that are denied.
         accepted: share of present queries whose mask a person would accept.
-        by_label: the same for each label.
     """
 
     queries: int
@@ -42,17 +31,28 @@ class Measures:
     emission: float | None
     denied: float | None
     accepted: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measures(LabelMeasures):
+    """The measures of all labels together, and ``by_label`` those of each."""
+
     by_label: dict[str, LabelMeasures]
 
 
 def measure(scores: Collection[Judged], acceptable: float) -> Measures:
     """Return the measures of answers; a mask is ``acceptable`` from that IoU on."""
-    present = [score for score in scores if score.present]
-    absent = [score for score in scores if not score.present]
     labels: dict[str, list[Judged]] = defaultdict(list)
     for score in scores:
         labels[score.label].append(score)
-    return Measures(
+    by_label = {label: _measured(labels[label], acceptable) for label in sorted(labels)}
+    return Measures(**asdict(_measured(scores, acceptable)), by_label=by_label)
+
+
+def _measured(scores: Collection[Judged], acceptable: float) -> LabelMeasures:
+    present = [score for score in scores if score.present]
+    absent = [score for score in scores if not score.present]
+    return LabelMeasures(
         queries=len(scores),
         present=len(present),
         iou=_mean(present, lambda score: score.iou),
@@ -62,17 +62,6 @@ def measure(scores: Collection[Judged], acceptable: float) -> Measures:
         emission=_mean(scores, lambda score: score.emitted),
         denied=_mean(absent, lambda score: not score.found),
         accepted=_mean(present, lambda score: score.iou >= acceptable),
-        by_label={label: _of_label(labels[label]) for label in sorted(labels)},
-    )
-
-
-def _of_label(scores: Sequence[Judged]) -> LabelMeasures:
-    present = [score for score in scores if score.present]
-    return LabelMeasures(
-        queries=len(scores),
-        iou=_mean(present, lambda score: score.iou),
-        ciou=_ciou(present),
-        presence=sum(map(_right, scores)) / len(scores),
     )
 
 

@@ -1,5 +1,6 @@
 """The ``data`` and ``gate`` parts of ``finetune`` in a run file."""
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -102,3 +103,8 @@ class GateSettings(Settings):
     margins: MarginSettings = MarginSettings()
     groups: Annotated[int, Field(ge=2)] = 3
     merge_tolerance: Annotated[float, Field(gt=0)] = 1 / 256
+
+    @property
+    def digest(self) -> str:
+        """8 hexadecimal digits that name a decision by all that changes it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]

@@ -1,7 +1,10 @@
 """What in a store refers to model versions, and so keeps them from being pruned."""
 
+from collections.abc import Iterator
+
 from pipeline.registry.registry import Registry
 from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.jobs import trained_versions
 from pipeline.storage.store import Store
 from pipeline.storage.tables import PredictionTables
 from pipeline.storage.training_sets import TrainingSets
@@ -10,13 +13,22 @@ from pipeline.storage.training_sets import TrainingSets
 def referred_versions(store: Store) -> set[str]:
     """Return the versions that predictions, corrections or snapshots of a store refer to.
 
+    So does a training whose candidate has not been judged yet.
+
     Raises:
         StorageError: the store failed.
     """
     predicted = PredictionTables(store).model_versions()
     corrected = CorrectionTable(store).model_versions()
     frozen = {manifest.model for manifest in TrainingSets(store).manifests()}
-    return predicted | corrected | frozen
+    return predicted | corrected | frozen | set(_unjudged(store))
+
+
+def _unjudged(store: Store) -> Iterator[str]:
+    sets = TrainingSets(store)
+    for job, version in trained_versions(store):
+        if not sets.is_settled(job):
+            yield version
 
 
 def prune_models(store: Store, keep: int, *, dry_run: bool) -> list[str]:

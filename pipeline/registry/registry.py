@@ -3,7 +3,8 @@
 ::
 
     models/<version>/…              weights in the released layout
-    models/lineage/<version>.json   written after the weights: a version exists once this does
+    models/lineage/<version>.json   written after the weights: a version exists once this does;
+                                    written again only where another gate has judged it
     models/current/000001.json      the chain of current versions; its last entry counts
     models/pruned/<version>.json    the weights of this version are deleted, or about to be
 
@@ -13,6 +14,7 @@ supported store can do; so of two that promote at once, one wins and the other i
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,6 +52,13 @@ class Registry:
     def record(self, lineage: Lineage) -> bool:
         """Make a version exist, its weights being there; False if it exists already."""
         return self._store.put_new(f"{LINEAGE}/{lineage.version}.json", to_json(lineage))
+
+    def judge_again(self, lineage: Lineage) -> None:
+        """Write down another gate's decision about a version that exists; its origin stays."""
+        known = self.lineage(lineage.version)
+        if (known.parent, known.snapshot) == (lineage.parent, lineage.snapshot):
+            judged = replace(lineage, code=known.code, created_at=known.created_at)
+            self._store.put(f"{LINEAGE}/{lineage.version}.json", to_json(judged))
 
     def lineage(self, version: str) -> Lineage:
         """Return what is known of a version.
@@ -135,7 +144,22 @@ class Registry:
                 f"{self._store.uri}: {winner.version} became current ({winner.kind}) in the "
                 f"meantime, so {version} did not; run again to compare with it"
             )
+        if version in self.pruned():
+            self._take_back(entry)
+            raise ConfigError(f"{self._store.uri}: the weights of {version} are just being pruned")
         return entry
+
+    def _take_back(self, entry: Pointer) -> None:
+        """Make the version before an entry current again, if there was one."""
+        if entry.previous:
+            back = Pointer(
+                number=entry.number + 1,
+                version=entry.previous,
+                kind="rollback",
+                previous=entry.version,
+                moved_at=datetime.now(UTC),
+            )
+            self._store.put_new(f"{CURRENT}/{back.number:06d}.json", to_json(back))
 
     def before(self, pointer: Pointer) -> str:
         """Return the version to roll back to: current before ``pointer.version`` was promoted.
@@ -173,8 +197,12 @@ class Registry:
         ]
 
     def prune(self, version: str) -> None:
-        """Delete a version's weights; its lineage stays."""
+        """Delete a version's weights; its lineage stays. One that is current just now is spared."""
         self._store.put_new(f"{PRUNED}/{version}.json", b"{}")
+        current = self.current()
+        if current and version in (current.version, current.previous):
+            self._store.delete([f"{PRUNED}/{version}.json"])
+            return
         self._delete_weights(version)
 
     def finish_pruning(self) -> None:

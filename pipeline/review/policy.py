@@ -1,6 +1,6 @@
 """Which correction of a (image, query) trains, and how far its annotators agree.
 
-The policy, in this order:
+The policy, which training sets name (:data:`POLICY`), in this order:
 
 1. Corrections that were skipped or deleted never train, nor do those of a picture whose content
    was replaced since (another ``etag`` than that of the picture's latest correction).
@@ -17,6 +17,8 @@ from typing import NamedTuple
 from pipeline import masks
 from pipeline.records import Correction
 from pipeline.storage.corrections import TEACHES_NOTHING
+
+POLICY = "latest of a person, most agreeing of several"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 ::
 
-    snapshots/000001/rows-<hash>.parquet     a reference to a correction a row, and its part
-    snapshots/000001/images-<hash>.parquet   which side of the split each image is on, for ever
-    snapshots/000001/manifest.json           written last, and by one writer only
-    snapshots/000001/outcome-<job>.json      what became of each job that learned from it
+    snapshots/000001/rows-<hash>.parquet         a reference to a correction a row, and its part
+    snapshots/000001/images-<hash>.parquet       which side of the split each image is on, for ever
+    snapshots/000001/manifest.json               written last, and by one writer only
+    snapshots/000001/outcome-<job>-<gate>.json   what each gate said of a job that learned from it
 
 Masks stay in the corrections table, whose old versions do not change; the manifest holds a digest
 of the whole set, and reading it back compares that.
@@ -95,7 +95,7 @@ class Manifest:
     """What a training set consists of. ``model`` was current when it was frozen.
 
     ``digest`` is over all examples in their order. ``left_out`` counts corrections by the reason
-    why they are not in it.
+    why they are not in it. ``policy`` says which of several people's corrections is in it.
     """
 
     number: int
@@ -108,6 +108,7 @@ class Manifest:
     digest: str
     counts: dict[str, int]
     left_out: dict[str, int]
+    policy: str
     settings: dict[str, Any]
     scenes: SceneSet | None = None
     dialogue: tuple[Dialogue, ...] = field(default_factory=tuple)
@@ -183,14 +184,19 @@ class TrainingSets:
             raise self._changed(manifest, "its digest differs")
         return examples
 
-    def outcome(self, manifest: Manifest, job: str) -> dict[str, Any] | None:
-        """Return what became of a job on a training set, None while that is open."""
+    def outcome(self, manifest: Manifest, job: str, gate: str) -> dict[str, Any] | None:
+        """Return what a gate said of a job on a training set, None while it has not."""
         try:
-            data = self._store.get(_path(manifest.number, f"outcome-{job}.json"))
+            data = self._store.get(_path(manifest.number, _outcome(job, gate)))
         except MissingError:
             return None
         outcome: dict[str, Any] = json.loads(data)
         return outcome
+
+    def is_settled(self, job: str) -> bool:
+        """Return whether any gate has decided about a job, which is called after its snapshot."""
+        found = self._store.list(f"{FOLDER}/{job.partition('-')[0]}")
+        return any(f"/outcome-{job}-" in info.uri for info in found)
 
     def decided(self) -> Manifest | None:
         """Return the newest manifest of which a job has come to a decision, None without one."""
@@ -205,10 +211,10 @@ class TrainingSets:
         jobs = [name for name in names if name.startswith("outcome-")]
         return [json.loads(self._store.get(_path(manifest.number, name))) for name in jobs]
 
-    def settle(self, manifest: Manifest, job: str, outcome: Mapping[str, Any]) -> None:
-        """Write down what became of a job on a training set."""
+    def settle(self, manifest: Manifest, job: str, gate: str, outcome: Mapping[str, Any]) -> None:
+        """Write down what a gate said of a job on a training set."""
         data = json.dumps(outcome, indent=2).encode()
-        self._store.put_new(_path(manifest.number, f"outcome-{job}.json"), data)
+        self._store.put_new(_path(manifest.number, _outcome(job, gate)), data)
 
     def _corrections(self, table: TableVersion) -> dict[tuple[str, datetime], Correction]:
         store = open_store(table.store, self._store.s3) if table.store else self._store
@@ -303,6 +309,10 @@ def digest_of(examples: Sequence[Example]) -> str:
     for example in examples:
         digest.update(json.dumps(asdict(example), sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _outcome(job: str, gate: str) -> str:
+    return f"outcome-{job}-{gate}.json"
 
 
 def _path(number: int, name: str) -> str:

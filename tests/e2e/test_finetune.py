@@ -54,12 +54,40 @@ def refresh(run: RunFile) -> Decision:
     return Learning(run, fresh=False, stop=Event(), progress=Progress()).learn()
 
 
+def anew(run: RunFile) -> Decision:
+    """Train and compare although there is nothing new."""
+    return Learning(run, fresh=True, stop=Event(), progress=Progress()).learn()
+
+
+def _since_first(decision: Decision) -> dict[str, float | None]:
+    """Return what the model that learning began with came to, by guard."""
+    return {
+        guard.name: guard.incumbent
+        for guard in decision.guards
+        if guard.name.endswith("_since_first")
+    }
+
+
+def _with_gate(run: RunFile, **changes: object) -> RunFile:
+    gate = run.finetune.gate.model_copy(update=changes)
+    finetune = run.finetune.model_copy(update={"gate": gate})
+    return run.model_copy(update={"finetune": finetune})
+
+
+def _without_scenes(run_file: Path) -> RunFile:
+    content = yaml.safe_load(run_file.read_text())
+    content["finetune"]["data"]["replay"] = {"scenes": None}
+    content["finetune"]["train"] = TRAIN
+    run_file.write_text(yaml.safe_dump(content))
+    return load_run_file(run_file)
+
+
 def _lost() -> None:
     raise StoppedError("this refresh has lost its lease")
 
 
 @pytest.mark.usefixtures("connected")
-def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
+def test_refused_then_promoted_then_nothing_new_then_compared_with_the_first_model_too(
     store: Store, run_file: Path, tmp_path: Path, repository: Path
 ) -> None:
     run = load_run_file(run_file)
@@ -76,6 +104,11 @@ def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
     again = refresh(run)
     assert replace(again, seconds=0) == replace(refused, seconds=0)
     assert len(registry.lineages()) == 2
+
+    judged = refresh(_with_gate(run, metric="giou"))
+    assert (judged.candidate, judged.metrics) == (refused.candidate, refused.metrics)
+    assert "over all queries" in judged.reasons[0]
+    assert registry.lineage(judged.candidate).decision["reasons"] == list(judged.reasons)
 
     better = write_learnable(tmp_path, store, repository / "configs" / "models" / "tiny", BETTER)
     with pytest.raises(StoppedError, match="lost its lease"):
@@ -98,6 +131,20 @@ def test_a_candidate_is_refused_then_another_promoted_then_there_is_nothing_new(
     nothing = refresh(load_run_file(better))
     assert replace(nothing, seconds=0) == replace(promoted, seconds=0)
     assert len(registry.lineages()) == 3
+
+    began = promoted.metrics["incumbent"]
+    third = anew(run)
+    assert third.incumbent == promoted.candidate
+    assert _since_first(third) == {
+        "replay_iou_since_first": pytest.approx(began["replay"]["iou"]),
+        "replay_denied_since_first": pytest.approx(began["replay"]["denied"]),
+        "dialogue_loss_since_first": pytest.approx(began["dialogue_loss"]),
+    }
+    assert _since_first(anew(_without_scenes(run_file))) == {
+        "replay_iou_since_first": None,
+        "replay_denied_since_first": None,
+        "dialogue_loss_since_first": pytest.approx(began["dialogue_loss"]),
+    }
 
 
 def test_a_killed_command_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(

@@ -1,5 +1,6 @@
 """What the gate asks beside corrections: generated scenes, as pictures on the store."""
 
+import hashlib
 import io
 
 from PIL import Image
@@ -17,6 +18,9 @@ SCENES = "scenes"
 def judged_scenes(store: Store, scenes: SceneSet) -> list[Example]:
     """Write the scenes to judge by, if they are not there, and return what is true of them.
 
+    A picture is called after its content too, so that answers about what another release draws
+    are not taken for answers about it.
+
     Raises:
         StorageError: the store failed.
     """
@@ -26,8 +30,9 @@ def judged_scenes(store: Store, scenes: SceneSet) -> list[Example]:
 
 
 def _examples(store: Store, scenes: SceneSet, index: int) -> list[Example]:
-    name = f"{scenes.difficulty}-{scenes.judge_seed}-{index:05d}"
     scene = render(scenes.judge_seed, index, DIFFICULTIES[scenes.difficulty])
+    digest = hashlib.sha256(scene.image.tobytes()).hexdigest()[:8]
+    name = f"{scenes.difficulty}-{scenes.judge_seed}-{index:05d}-{digest}"
     path = f"{SCENES}/{name}.png"
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, "PNG")

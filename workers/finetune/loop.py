@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, MissingError
+from pipeline.storage.jobs import RESULT
 from pipeline.storage.store import ObjectReader, Store, open_store
 from pipeline.storage.training_sets import TrainingSets
 from workers.finetune.building import build_model
@@ -40,7 +41,6 @@ from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import TrainingBatch
 
 Report = Callable[[StepReport], None]
-RESULT = "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def train(job: FinetuneJob, world: World, report: Report) -> None:
     """
     store = open_store(job.store, job.s3)
     if store.exists(f"{job.folder}/{RESULT}"):
+        if world.rank == 0:
+            Checkpoints(store, job.folder, world).drop()  # a kill may have come in between
         return
     _set_up(job.settings)
     worker = _open(job, store, world)
@@ -183,9 +185,9 @@ def _run(worker: _Worker, curves: Curves, report: Report) -> None:
             curves.add(row)
             report(row)
         if state.step % settings.checkpoint_every == 0 and state.step < total:
-            worker.checkpoints.save(state)
             if world.rank == 0:
-                curves.save()
+                curves.save()  # first: what a state is behind of is not taken again
+            worker.checkpoints.save(state)
     if world.rank == 0:
         curves.save()
 

@@ -133,15 +133,28 @@ def test_earlier_rows_rest_or_are_replayed(store: Store, many: Many) -> None:
     first = freeze(store)
     many(10)
     new = by_image(sets.examples(freeze(store)), "train") - by_image(sets.examples(first), "train")
-    half = sets.examples(freeze(store, first, replay={"earlier": 0.5}))
+    halved = freeze(store, first, replay={"earlier": 0.5})
+    half = sets.examples(halved)
     assert new <= by_image(half, "train")
     rested = [row for row in half if row.split == "rested"]
     learned = [row for row in sets.examples(first) if row.split == "train"]
     assert 0.2 * len(learned) < len(rested) < 0.8 * len(learned)
     none = freeze(store, first, replay={"earlier": 0.0})
     assert by_image(sets.examples(none), "train") == new
+    assert freeze(store, none, replay={"earlier": 0.0}) == none
+    assert freeze(store, halved, replay={"earlier": 0.5}) == halved
     with pytest.raises(InputError, match="no correction to learn from"):
-        freeze(store, none, replay={"earlier": 0.0})
+        freeze(store, halved, replay={"earlier": 0.0})
+
+
+def test_what_was_learned_is_frozen_anew_when_the_settings_change(store: Store, many: Many) -> None:
+    many(6)
+    learned = freeze(store)
+    assert freeze(store, learned) == learned
+    scenes = {"scenes": {"count": 2, "judged": 1}}
+    again = freeze(store, learned, replay=scenes)
+    assert (again.number, again.digest) == (2, learned.digest)
+    assert freeze(store, again, replay=scenes) == again
 
 
 def test_another_store_is_replayed_and_keeps_its_own_split(

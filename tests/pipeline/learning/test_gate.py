@@ -126,6 +126,36 @@ def test_losses_within_the_margin_add_up(name: str) -> None:
     assert any(reason.startswith(f"{name}_since_first went from") for reason in decision.reasons)
 
 
+def test_masks_that_a_person_would_accept_are_guarded() -> None:
+    fair, good = {f"g{n}": [0.7] * 4 for n in range(12)}, {f"g{n}": [0.9, 0.2] for n in range(12)}
+    decision = verdict(trial("new", fair), trial("old", good))
+    assert decision.gain_ci[0] > 0
+    assert [guard.name for guard in decision.guards if not guard.ok] == ["accepted"]
+
+
+def test_summed_pixels_are_guarded() -> None:
+    def one_large(large: float, small: float) -> dict[str, Judged]:
+        sizes = {
+            "large": (large, 100 * PIXELS),
+            **{f"small {n}": (small, PIXELS) for n in range(9)},
+        }
+        return {
+            f"g{group} {name}": Judged(
+                "road", f"g{group}", True, True, True, int(iou * union), union
+            )
+            for group in range(6)
+            for name, (iou, union) in sizes.items()
+        }
+
+    new, old = (
+        trial(name, {}, holdout=one_large(*ious))
+        for name, ious in (("new", (0.5, 0.7)), ("old", (0.6, 0.5)))
+    )
+    decision = verdict(new, old)
+    assert decision.gain_ci[0] > 0
+    assert [guard.name for guard in decision.guards if not guard.ok] == ["ciou"]
+
+
 def test_presence_is_guarded() -> None:
     new, old = trial("new", groups(0.6)), trial("old", groups(0.5))
     wrong = {**new.holdout, "x": answer(0, "g1", present=False, found=True)}
@@ -237,5 +267,6 @@ def test_answers_become_scores() -> None:
     found = measure(list(scores.values()), 0.5)
     assert (found.iou, found.giou, found.ciou) == (0.25, 0.375, 6 / 24)
     assert (found.presence, found.emission, found.denied, found.accepted) == (0.5, 0.5, 0.5, 0.5)
-    assert found.by_label["a"].iou == 0.5
-    assert found.by_label["c"].iou is None
+    assert (found.by_label["a"].iou, found.by_label["a"].accepted) == (0.5, 1)
+    assert (found.by_label["c"].iou, found.by_label["c"].denied) == (None, 1)
+    assert (found.by_label["d"].emission, found.by_label["d"].giou) == (1, 0)

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.registry.lineage import Lineage
 from pipeline.registry.registry import Registry
+from pipeline.storage.training_sets import Manifest
 
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -22,6 +23,24 @@ def lineage(version: str, minute: int = 0, **changes: object) -> Lineage:
         "created_at": _BEGIN + timedelta(minutes=minute),
     }
     return Lineage(version=version, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def manifest(number: int, model: str) -> Manifest:
+    """Return a training set of nothing that was frozen while a model was current."""
+    return Manifest(
+        number=number,
+        created_at=_BEGIN,
+        model=model,
+        tables=(),
+        grouping="folder",
+        rows="",
+        images="",
+        digest="0" * 64,
+        counts={},
+        left_out={},
+        policy="",
+        settings={},
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,51 @@ def test_what_something_refers_to_is_never_pruned(any_store: Store, register: Re
     assert len(list(any_store.list("models/v4"))) == 2
     with pytest.raises(ConfigError, match="pruned"):
         registry.move("v0", "promote", registry.current())
+
+
+def test_what_becomes_current_while_it_is_pruned_is_spared(
+    store: Store, register: Register
+) -> None:
+    registry = Registry(store)
+    for number in range(2):
+        register(registry, f"v{number}", number)
+    registry.move("v0", "promote", registry.move("v1", "base", None))
+    registry.prune("v0")
+    assert registry.pruned() == set()
+    assert len(list(store.list("models/v0"))) == 2
+
+
+def test_what_is_pruned_while_it_becomes_current_does_not(
+    store: Store, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(store)
+    for number in range(2):
+        register(registry, f"v{number}", number)
+    base = registry.move("v1", "base", None)
+
+    def pruned_just_then(version: str) -> str:
+        store.put_new(f"models/pruned/{version}.json", b"{}")
+        return version
+
+    monkeypatch.setattr(registry, "usable_weights", pruned_just_then)
+    with pytest.raises(ConfigError, match="v0 are just being pruned"):
+        registry.move("v0", "promote", base)
+    current = registry.current()
+    assert current
+    assert (current.version, current.number) == ("v1", 3)
+    with pytest.raises(ConfigError, match="first version"):
+        registry.before(current)
+
+
+def test_another_gate_may_judge_again(store: Store, register: Register) -> None:
+    registry = Registry(store)
+    refused = {"promoted": False, "reasons": ["2 groups"]}
+    register(registry, "v1", parent="v0", snapshot="000001-abc", decision=refused)
+    passed = lineage("v1", 9, parent="v0", snapshot="000001-abc", decision={"promoted": True})
+    registry.judge_again(passed)
+    assert registry.lineage("v1") == replace(passed, created_at=lineage("v1").created_at)
+    registry.judge_again(lineage("v1", parent="other", snapshot="000002-abc"))
+    assert registry.lineage("v1").passed
 
 
 def test_a_killed_pruning_is_finished(store: Store, register: Register) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.storage.store import Store
+from workers.finetune.building import build_model
 from workers.finetune.loop import read_result, train
 from workers.finetune.parallel import World
 from workers.finetune.records import FinetuneJob, StepReport
@@ -90,6 +91,60 @@ def test_all_of_a_model_may_learn(store: Store, job: Jobs, tiny: Path) -> None:
     before, after = load_file(tiny / "model.safetensors"), weights(store, result.version)
     changed = {key.split(".")[1] for key, value in after.items() if (value != before[key]).any()}
     assert changed >= {"layers", "embed_tokens", "mm_projector", "text_hidden_fcs", "visual_model"}
+
+
+def reported(job: FinetuneJob) -> list[StepReport]:
+    """Train, and return what was told of each step."""
+    reports: list[StepReport] = []
+    train(job, World(), reports.append)
+    return reports
+
+
+def test_states_that_are_computed_again_change_nothing(
+    job: Jobs, settings: Callable[..., TrainSettings], tiny: Path
+) -> None:
+    saving = build_model(tiny, settings(gradient_checkpointing=True), "cpu")
+    assert saving.llama.is_activation_checkpointing
+    plain = reported(job("training/plain", steps=2))
+    saved = reported(job("training/saved", steps=2, gradient_checkpointing=True))
+    for one, other in zip(plain, saved, strict=True):
+        assert (other.loss, other.norm) == pytest.approx((one.loss, one.norm), rel=1e-4)
+
+
+def test_what_is_frozen_may_be_bfloat16(
+    store: Store, job: Jobs, settings: Callable[..., TrainSettings], tiny: Path
+) -> None:
+    half = build_model(tiny, settings(precision="bfloat16"), "cpu").llama
+    kinds = {(weight.requires_grad, weight.dtype) for weight in half.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    exact = reported(job("training/exact", steps=2))
+    rounded = reported(job("training/half", steps=2, precision="bfloat16"))
+    assert [one.loss for one in rounded] == pytest.approx([one.loss for one in exact], rel=0.05)
+    result = read_result(store, "training/half")
+    assert result
+    assert result.merge.weight_error <= 1 / 256
+
+
+def test_states_that_a_kill_left_behind_a_result_are_deleted(store: Store, job: Jobs) -> None:
+    train(job(steps=2), World(), lambda _: None)
+    store.put("training/one/states/00000001.pt", b"left")
+    train(job(steps=2), World(), lambda _: None)
+    assert not list(store.list("training/one/states"))
+
+
+def test_a_curve_misses_no_step_that_a_state_is_behind_of(
+    store: Store, job: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.finetune.loop.Curves.save", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(job(steps=3), World(), lambda _: None)
+    train(job(steps=3), World(), lambda _: None)
+    lines = store.get("training/one/curve.jsonl").decode().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
 
 
 def test_a_loss_that_is_no_number_names_the_knob(job: Jobs) -> None:
