@@ -55,6 +55,11 @@ def _lines(decision: "Decision", model: str) -> list[str]:
         f"snapshot {decision.snapshot}: {decision.candidate} against {decision.incumbent}",
         *decision.reasons,
     ]
-    if decision.promoted and not model.startswith("registry"):
-        lines.append(f"the run file still names {model}; write 'model: registry' to use it")
-    return lines
+    return lines + (unused_lines(model) if decision.promoted else [])
+
+
+def unused_lines(model: str) -> list[str]:
+    """Return what to say after a promotion if the run file does not follow the registry."""
+    if model.startswith("registry"):
+        return []
+    return [f"the run file still names {model}; write 'model: registry' to use it"]

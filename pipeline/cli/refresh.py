@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.finetune import unused_lines
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
 from pipeline.errors import ConfigError
 
@@ -41,7 +42,8 @@ def refresh(
     from pipeline.refresh import Refresh  # noqa: PLC0415
 
     def show(report: "RefreshReport") -> None:
-        text = json.dumps(report.to_json()) if as_json else "\n".join(_lines(report))
+        lines = _lines(report) + (unused_lines(run.model) if report.promoted else [])
+        text = json.dumps(report.to_json()) if as_json else "\n".join(lines)
         print(text, file=out, flush=True)
 
     if watch and now:
