@@ -20,7 +20,7 @@ from pipeline.progress import Progress
 from pipeline.records import Correction
 from pipeline.refresh import Refresh, refresh_once
 from pipeline.refreshing.report import RefreshReport
-from pipeline.refreshing.shelf import Shelf
+from pipeline.refreshing.shelf import Shelf, Steps
 from pipeline.registry.registry import Registry
 from pipeline.review.priority import features_of, hand_made
 from pipeline.storage.corrections import CorrectionTable
@@ -170,6 +170,68 @@ def test_three_refreshes(
     assert [manifest.number for manifest in TrainingSets(store).manifests()] == [1, 2, 3]
     assert [entry.kind for entry in Registry(store).chain()] == ["base", "promote"]
     assert Shelf(store).unfinished() is None
+
+
+def test_a_watch_waits_until_it_is_told_to_end(readloop: "Readloop", loop: Loop) -> None:
+    path = loop.write(LEARNS, poll="1s")
+    watching = readloop.start("refresh", path, "--watch", "--json")
+    assert watching.stderr
+    told = iter(watching.stderr.readline, "")
+    assert next(line for line in told if line.startswith("waiting")) == (
+        "waiting: 0 new corrections, refresh.at_least is 3\n"
+    )
+    watching.terminate()
+    out, rest = watching.communicate(timeout=60)
+    assert (watching.returncode, out) == (3, "")
+    assert "run again to go on" in rest
+
+
+class KilledError(Exception):
+    """Stands for the end of the process, just before something is written down."""
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_refresh_that_dies_before_each_of_its_marks_does_nothing_twice(
+    loop: Loop, store: Store, said: list[Correction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run_file(loop.write(LEARNS))
+    base = current_version(run, store, Progress())
+    LabelRun(run, None, Event(), Progress()).label()
+    CorrectionTable(store).append(said[:8])
+    for name in ("begun", "learned", "chosen", "relabeled", "done"):
+        with monkeypatch.context() as patch:
+            _die_before(patch, name)
+            with pytest.raises(KilledError, match=name):
+                refresh_once(run, clock=loop.clock, progress=Progress(loop.told))
+    report = refresh_once(run, clock=loop.clock, progress=Progress(loop.told))
+
+    assert (report.number, report.promoted, report.decision.new) == (1, True, 8)
+    assert report.relabeled
+    assert (report.relabeled.images, report.relabeled.failed) == (3, 0)
+    assert loop.told.getvalue().count("trained 8 steps") == 1
+    assert [manifest.number for manifest in TrainingSets(store).manifests()] == [1]
+    assert [entry.kind for entry in Registry(store).chain()] == ["base", "promote"]
+    assert sorted(loop.versions([row.image_id for row in said])) == sorted(
+        [base.version] * (COUNT - 3) + [report.gate["candidate"] if report.gate else ""] * 3
+    )
+    assert Shelf(store).unfinished() is None
+
+
+def _die_before(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a refresh end just before it writes down that a step is done."""
+    write = Steps.write
+
+    def dying(steps: Steps, step: str, kind: type[Any], result: object) -> None:
+        if step == name:
+            raise KilledError(name)
+        write(steps, step, kind, result)
+
+    def dying_there(*_: object) -> None:
+        raise KilledError(name)
+
+    patch.setattr(Steps, "write", dying)
+    if name == "chosen":
+        patch.setattr(Steps, "write_chosen", dying_there)
 
 
 def _priority(rows: Sequence[Any]) -> float:
