@@ -31,6 +31,9 @@ def export(
 ) -> MergeCheck:
     """Merge what was learned into the checkpoint it began with, store that, and compare.
 
+    In float32 whatever the training's precision: a sum that is rounded to bfloat16 would change the
+    loss by more than the order of sums does.
+
     Args:
         start: the checkpoint that the training began with.
         learned: weights by their names in the model, adapters among them.
@@ -38,8 +41,8 @@ def export(
         probe: a batch whose loss is compared before merging, after it, and after storing.
         folder: gets the new checkpoint.
     """
-    plain = settings.model_copy(update={"strategy": "ddp", "gradient_checkpointing": False})
-    model = build_model(start, plain, "cpu").eval()
+    exact = {"strategy": "ddp", "gradient_checkpointing": False, "precision": "float32"}
+    model = build_model(start, settings.model_copy(update=exact), "cpu").eval()
     _fill(model, learned)
     trained = _loss(model, probe, settings)
     adapted = _sums(model)
@@ -47,6 +50,7 @@ def export(
     merged = _loss(model, probe, settings)
     write_checkpoint(model, start, folder)
     error = _weight_error(model, adapted, folder)
+    del model, adapted  # memory need not hold two models
     stored = _loss(load_model(folder), probe, settings)
     return MergeCheck(error, abs(merged - trained), abs(stored - trained))
 

@@ -123,6 +123,7 @@ def test_what_is_frozen_may_be_bfloat16(
     result = read_result(store, "training/half")
     assert result
     assert result.merge.weight_error <= 1 / 256
+    assert result.merge.merged_loss < 1e-4
 
 
 def test_states_that_a_kill_left_behind_a_result_are_deleted(store: Store, job: Jobs) -> None:
