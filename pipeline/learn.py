@@ -163,7 +163,9 @@ class Learning:
 
     def _judge(self, snapshot: Manifest, result: FinetuneResult, incumbent: Pointer) -> Decision:
         exam = Comparison(self._run, self._store, snapshot, self._stop, self._progress)
-        candidate = exam.trial(self._registry.weights(result.version))
+        known = self._registry.exists(result.version)
+        weights = self._registry.usable_weights if known else self._registry.weights
+        candidate = exam.trial(weights(result.version))
         current = exam.trial(self._registry.usable_weights(incumbent.version))
         stored = Stored(result.merge.weight_error, result.merge.merged_loss)
         return decide(

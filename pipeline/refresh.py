@@ -115,8 +115,8 @@ class Refresh:
                 report = self._look(schedule)
                 failures, worked = 0, True
             except (InputError, LabelStudioError, StorageError, StoppedError) as error:
-                passes = worked or isinstance(error, LeaseHeldError)
-                if self._stop.is_set() or not passes:
+                worked = worked or isinstance(error, LeaseHeldError)
+                if self._stop.is_set() or not worked:
                     raise
                 failures += 1
                 wait = pause(self._run.refresh, failures)
@@ -171,7 +171,7 @@ class Refresh:
                 yield
         except StoppedError as error:
             if self._halt.is_set() and not self._stop.is_set():
-                raise StoppedError(
+                raise LeaseHeldError(
                     f"{self._store.uri}: this refresh was suspended for longer than refresh.lease, "
                     "and another one has taken over; nothing is lost"
                 ) from error

@@ -50,6 +50,6 @@ def decided_since(store: Store, begun: Begun) -> Decision | None:
     outcomes = sets.outcomes(latest) if latest.number > begun.snapshot else []
     for entry in registry.chain()[begun.pointer :]:
         lineage = registry.lineage(entry.version)
-        if entry.kind == "promote" and lineage.snapshot == latest.name:
+        if entry.kind == "promote" and lineage.passed and lineage.snapshot == latest.name:
             outcomes.append(lineage.decision)
     return TypeAdapter(Decision).validate_python(outcomes[-1]) if outcomes else None

@@ -13,7 +13,7 @@ from pipeline.storage.training_sets import TrainingSets
 def referred_versions(store: Store) -> set[str]:
     """Return the versions that predictions, corrections or snapshots of a store refer to.
 
-    So does a training whose candidate has not been judged yet.
+    So does a training of the current version whose candidate has not been judged yet.
 
     Raises:
         StorageError: the store failed.
@@ -25,9 +25,11 @@ def referred_versions(store: Store) -> set[str]:
 
 
 def _unjudged(store: Store) -> Iterator[str]:
-    sets = TrainingSets(store)
+    sets, current = TrainingSets(store), Registry(store).current()
+    learning = {one.number for one in sets.manifests() if current and one.model == current.version}
     for job, version in trained_versions(store):
-        if not sets.is_settled(job):
+        number = job.partition("-")[0]
+        if number.isdigit() and int(number) in learning and not sets.is_settled(job):
             yield version
 
 

@@ -199,10 +199,6 @@ class Registry:
     def prune(self, version: str) -> None:
         """Delete a version's weights; its lineage stays. One that is current just now is spared."""
         self._store.put_new(f"{PRUNED}/{version}.json", b"{}")
-        current = self.current()
-        if current and version in (current.version, current.previous):
-            self._store.delete([f"{PRUNED}/{version}.json"])
-            return
         self._delete_weights(version)
 
     def finish_pruning(self) -> None:
@@ -211,6 +207,11 @@ class Registry:
             self._delete_weights(version)
 
     def _delete_weights(self, version: str) -> None:
+        """Delete what is marked as pruned, or the mark if it has become current meanwhile."""
+        current = self.current()
+        if current and version in (current.version, current.previous):
+            self._store.delete([f"{PRUNED}/{version}.json"])
+            return
         above = len(self._store.address.path) + 1
         weights = self._store.list(f"{FOLDER}/{version}")
         self._store.delete([locate(info.uri).path[above:] for info in weights])

@@ -24,6 +24,6 @@ def trained_versions(store: Store) -> Iterator[tuple[str, str]]:
         StorageError: the store failed.
     """
     for info in store.list(JOBS):
-        *_, job, name = info.uri.split("/")
-        if name == RESULT:
+        *_, folder, job, name = info.uri.split("/")
+        if (folder, name) == (JOBS, RESULT):
             yield job, json.loads(store.get(f"{JOBS}/{job}/{RESULT}"))["version"]

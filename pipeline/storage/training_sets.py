@@ -108,8 +108,8 @@ class Manifest:
     digest: str
     counts: dict[str, int]
     left_out: dict[str, int]
-    policy: str
     settings: dict[str, Any]
+    policy: str = ""
     scenes: SceneSet | None = None
     dialogue: tuple[Dialogue, ...] = field(default_factory=tuple)
 

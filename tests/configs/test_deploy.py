@@ -143,6 +143,7 @@ def test_a_refresh_that_was_stopped_or_kept_out_is_no_failure(forms: Path) -> No
     (rule,) = refreshing[0]["podFailurePolicy"]["rules"]
     assert rule["action"] == "Ignore"
     assert rule["onExitCodes"]["values"] == [ExitCode.STOPPED]
+    assert refreshing[0]["activeDeadlineSeconds"] < 24 * 3600  # or the next night is left out
     pod = refreshing[0]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     assert pod["terminationGracePeriodSeconds"] > 60  # the time a training has to leave Ray

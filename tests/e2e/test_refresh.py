@@ -175,13 +175,15 @@ def test_three_refreshes(
 def test_a_watch_waits_until_it_is_told_to_end(readloop: "Readloop", loop: Loop) -> None:
     path = loop.write(LEARNS, poll="1s")
     watching = readloop.start("refresh", path, "--watch", "--json")
-    assert watching.stderr
-    told = iter(watching.stderr.readline, "")
-    assert next(line for line in told if line.startswith("waiting")) == (
-        "waiting: 0 new corrections, refresh.at_least is 3\n"
-    )
-    watching.terminate()
-    out, rest = watching.communicate(timeout=60)
+    try:
+        assert watching.stderr
+        told = iter(watching.stderr.readline, "")
+        waits = next((line for line in told if line.startswith("waiting")), "it ended")
+        assert waits == "waiting: 0 new corrections, refresh.at_least is 3\n"
+        watching.terminate()
+        out, rest = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
     assert (watching.returncode, out) == (3, "")
     assert "run again to go on" in rest
 
@@ -218,7 +220,7 @@ def test_a_refresh_that_dies_before_each_of_its_marks_does_nothing_twice(
 
 
 def _die_before(patch: pytest.MonkeyPatch, name: str) -> None:
-    """Let a refresh end just before it writes down that a step is done."""
+    """Let a refresh end just before it writes down that a step is done; none is published here."""
     write = Steps.write
 
     def dying(steps: Steps, step: str, kind: type[Any], result: object) -> None:

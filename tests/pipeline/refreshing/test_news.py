@@ -48,11 +48,11 @@ def base(store: Store) -> Pointer:
 
 
 @pytest.fixture
-def promote(store: Store, base: Pointer) -> Callable[[], None]:
+def promote(store: Store, base: Pointer) -> Callable[..., None]:
     """Promote what learned from the training set, and die before anything else is written."""
 
-    def move() -> None:
-        plain = asdict(decision(promoted=True))
+    def move(*, passed: bool = True) -> None:
+        plain = asdict(decision(promoted=passed))
         lineage = Lineage("new", "base", SNAPSHOT, "", "0.1.0", NOON, decision=plain)
         Registry(store).record(lineage)
         Registry(store).move("new", "promote", base)
@@ -66,15 +66,22 @@ def test_nothing_is_decided_before_the_gate(store: Store, base: Pointer) -> None
 
 @pytest.mark.parametrize("snapshot", [0, 1])
 def test_a_promotion_counts_before_it_is_settled(
-    store: Store, base: Pointer, promote: Callable[[], None], snapshot: int
+    store: Store, base: Pointer, promote: Callable[..., None], snapshot: int
 ) -> None:
     promote()
     found = decided_since(store, begun(pointer=base.number, snapshot=snapshot))
     assert found == decision(promoted=True)
 
 
+def test_what_somebody_forced_meanwhile_does_not_count(
+    store: Store, base: Pointer, promote: Callable[..., None]
+) -> None:
+    promote(passed=False)
+    assert decided_since(store, begun(pointer=base.number, snapshot=1)) is None
+
+
 def test_an_earlier_promotion_does_not_count(
-    store: Store, base: Pointer, promote: Callable[[], None]
+    store: Store, base: Pointer, promote: Callable[..., None]
 ) -> None:
     promote()
     assert decided_since(store, begun(pointer=base.number + 1, snapshot=1)) is None

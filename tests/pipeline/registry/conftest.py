@@ -38,7 +38,6 @@ def manifest(number: int, model: str) -> Manifest:
         digest="0" * 64,
         counts={},
         left_out={},
-        policy="",
         settings={},
     )
 
