@@ -3,13 +3,22 @@
 Every append carries the next number of one Delta app transaction, and the table is never
 reloaded in between. Delta refuses the append if anybody else has committed such a transaction
 since: a second writer is noticed before it can double a row, and stops.
+
+Old versions stay readable: Delta would delete the log entries of those older than 30 days.
 """
 
 from contextlib import suppress
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.errors import StoppedError, StorageError
@@ -54,6 +63,7 @@ class FencedTable:
                     commit_properties=CommitProperties(
                         app_transactions=[Transaction(_APP, number)]
                     ),
+                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
                     writer_properties=WriterProperties(
                         compression="ZSTD", max_row_group_size=_ROWS_A_GROUP
                     ),
@@ -97,7 +107,10 @@ class FencedTable:
                     self._uri,
                     schema=self._schema,
                     mode="ignore",
-                    configuration={"delta.dataSkippingStatsColumns": _INDEXED},
+                    configuration={
+                        "delta.dataSkippingStatsColumns": _INDEXED,
+                        "delta.enableExpiredLogCleanup": "false",
+                    },
                     storage_options=self._options,
                 )
             table = DeltaTable(self._uri, storage_options=self._options)

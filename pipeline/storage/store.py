@@ -105,16 +105,17 @@ class Store:
                 client.put(address.path, source)
 
     def put_new(self, path: str, data: bytes) -> bool:
-        """Write an object unless it exists; return whether this call made it.
+        """Write an object unless it exists; return whether it is there with this content.
 
-        Of several callers at once, exactly one gets True.
+        Of several callers at once with different content, exactly one gets True. One whose answer
+        was lost finds its own object when it tries again, and gets True as well.
         """
         address = self.address.child(path)
         with self._clients.reach(address) as client:
             try:
                 client.put(address.path, data, mode="create")
             except AlreadyExistsError:
-                return False
+                return self.get(path) == data
         return True
 
     def head(self, path: str) -> ObjectInfo:

@@ -1,14 +1,16 @@
 """The table of corrections: the latest revision counts, old versions stay, one writer."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from deltalake import DeltaTable
 
 from pipeline.errors import StoppedError
 from pipeline.records import CorrectedPoint, Correction, Prediction
-from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.corrections import COMMITTED_AT, CORRECTIONS_SCHEMA, CorrectionTable
 from pipeline.storage.store import Store
 
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,6 +90,24 @@ def test_an_old_version_stays_as_it_was(
     table.append([correct(1, 2), correct(2, 2)])
     assert list(CorrectionTable(store).latest(frozen)) == [correct(1, 1)]
     assert len(list(table.latest())) == 2
+
+
+def test_old_versions_stay_readable_however_old_they_are(
+    store: Store, correct: Callable[[int, int], Correction]
+) -> None:
+    at_once = {"delta.logRetentionDuration": "interval 0 days", "delta.checkpointInterval": "2"}
+    columns = CORRECTIONS_SCHEMA.append(COMMITTED_AT)
+    DeltaTable.create(store.delta_uri("corrections"), columns, configuration=at_once)
+    for number in range(6):
+        CorrectionTable(store).append([correct(number, 1)])
+    assert list(CorrectionTable(store).latest(1)) == [correct(0, 1)]
+
+
+def test_delta_is_told_to_keep_the_log_by_whoever_appends(store: Store) -> None:
+    CorrectionTable(store)
+    log = store.get("corrections/_delta_log/00000000000000000000.json").splitlines()
+    (made,) = [action["metaData"] for action in map(json.loads, log) if "metaData" in action]
+    assert made["configuration"]["delta.enableExpiredLogCleanup"] == "false"
 
 
 def test_a_second_writer_is_noticed(

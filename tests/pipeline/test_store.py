@@ -60,6 +60,12 @@ def test_only_one_of_many_creates_an_object(store: Store) -> None:
     assert store.get("lock") == str(won.index(True)).encode()
 
 
+def test_who_did_not_hear_that_an_object_was_made_finds_that_it_is_his(any_store: Store) -> None:
+    assert any_store.put_new("lock", b"mine")
+    assert any_store.put_new("lock", b"mine")
+    assert not any_store.put_new("lock", b"theirs")
+
+
 def test_a_changed_object_has_another_etag_and_is_not_taken_for_the_old(store: Store) -> None:
     store.put("x", b"one")
     before = store.head("x")
