@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError, StorageError
 
+_ASIDE = "old"
 MANIFEST = "export.json"
 """Written last; a folder that has it is complete."""
 
@@ -72,11 +73,14 @@ def _disk_faults(out: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(out: Path) -> None:
+    """Remove what killed exports left; an earlier export that one had moved aside comes back."""
     for left in out.parent.glob(f".{out.name}.*.part"):
         with suppress(FileNotFoundError):
             lock = os.open(left, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (left / _ASIDE).exists() and not out.exists():
+                    (left / _ASIDE).rename(out)
                 shutil.rmtree(left)
             except BlockingIOError:  # an export that still runs
                 continue
@@ -86,11 +90,19 @@ def _remove_leftovers(out: Path) -> None:
 
 def _put_in_place(part: Path, out: Path) -> None:
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    lock = os.open(old, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if out.exists():
-            out.rename(old / "old")
-        part.rename(out)
+            out.rename(old / _ASIDE)
+        try:
+            part.rename(out)
+        except OSError:
+            if (old / _ASIDE).exists():
+                (old / _ASIDE).rename(out)
+            raise
     finally:
+        os.close(lock)
         shutil.rmtree(old)
 
 

@@ -218,6 +218,48 @@ def test_a_killed_export_leaves_nothing_that_looks_done(street: Street) -> None:
     assert not list(street.folder.glob(".out.*"))
 
 
+def test_an_export_that_a_killed_one_had_moved_aside_comes_back(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street.predict({("a/one.png", "road"): ROAD})
+    street.export("coco")
+    before = (street.out / "export.json").read_bytes()
+    aside = street.folder / ".out.killed.part"
+    aside.mkdir()
+    street.out.rename(aside / "old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.exchange.coco.CocoWriter.close", full)
+        with pytest.raises(StorageError, match="No space left"):
+            street.export("coco", replace=True)
+    assert (street.out / "export.json").read_bytes() == before
+    assert not list(street.folder.glob(".out.*"))
+
+
+def test_an_export_that_cannot_be_put_in_place_leaves_the_earlier_one(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street.predict({("a/one.png", "road"): ROAD})
+    street.export("coco")
+    before = (street.out / "export.json").read_bytes()
+    rename = Path.rename
+
+    def refuses(self: Path, target: Path) -> Path:
+        if target == street.out and self.name.endswith(".part"):
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuses)
+        with pytest.raises(StorageError, match="Permission denied"):
+            street.export("coco", replace=True)
+    assert (street.out / "export.json").read_bytes() == before
+    assert not list(street.folder.glob(".out.*"))
+
+
 def _wait_for(folder: Path, pattern: str) -> None:
     deadline = time.monotonic() + 60
     while not list(folder.glob(pattern)):
