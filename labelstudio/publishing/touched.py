@@ -7,7 +7,7 @@ from labelstudio.client import LabelStudioClient
 from labelstudio.projects import run_projects
 from labelstudio.publishing.ledger import Ledger
 from labelstudio.publishing.payload import task_key
-from labelstudio.publishing.reconcile import Keyed, blocks
+from labelstudio.publishing.reconcile import Keyed, blocks, settle
 from labelstudio.publishing.replacing import untouched
 from labelstudio.settings import LabelStudioSettings
 from pipeline.storage.store import Store
@@ -26,6 +26,7 @@ class UntouchedImages:
     ) -> None:
         self._client = client
         self._ledger = Ledger(store, run_projects(client, settings))
+        settle(client, self._ledger)  # tasks that a killed run made without noting their numbers
         self._run = run
 
     def among(self, images: Iterable[str]) -> set[str]:
