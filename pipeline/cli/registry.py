@@ -104,6 +104,10 @@ def promote(
 
 def rollback(
     place: Place,
+    version: Annotated[
+        str | None,
+        typer.Argument(help="The bad version: a rollback of it is not done twice."),
+    ] = None,
     *,
     retract: Annotated[
         bool,
@@ -123,16 +127,17 @@ def rollback(
     pointer = registry.current()
     if pointer is None:
         raise ConfigError(f"{place}: no version is current, so there is nothing to roll back")
-    entry = _plain(registry.move(registry.before(pointer), "rollback", pointer))
+    bad = version or pointer.version
+    entry = _plain(_rolled_back(registry, pointer, bad))
     shown = _is_run_file(place) and _labelstudio(place) is not None
-    command = f"readloop retract {shlex.quote(place)} {pointer.version}" if shown else None
-    lines = [f"{entry['version']} is current again instead of {pointer.version}"]
+    command = f"readloop retract {shlex.quote(place)} {bad}" if shown else None
+    lines = [f"{entry['version']} is current again instead of {bad}"]
     if command and not retract:
         lines.append(f"to take back its predictions that nobody has touched: {command}")
     done: dict[str, Any] = {}
     if retract:
         try:
-            done = {"retracted": take_back(Path(place), pointer.version, known=True)}
+            done = {"retracted": take_back(Path(place), bad, known=True)}
         except ReadloopError:
             typer.echo(f"{lines[0]}, but its predictions are still shown: {command}", err=True)
             raise
@@ -160,6 +165,15 @@ def prune(
     verb = "would be pruned" if dry_run else "pruned"
     lines = [f"{version} {verb}" for version in versions] or ["nothing to prune"]
     return _show({"pruned": versions, "dry_run": dry_run}, lines, as_json)
+
+
+def _rolled_back(registry: "Registry", pointer: "Pointer", bad: str) -> "Pointer":
+    """Return the entry that ended a bad version, which is made unless it is there."""
+    if pointer.version == bad:
+        return registry.move(registry.before(pointer), "rollback", pointer)
+    if (pointer.kind, pointer.previous) == ("rollback", bad):
+        return pointer
+    raise ConfigError(f"{bad}: is not current, {pointer.version} is")
 
 
 def _check_shown(place: str) -> None:

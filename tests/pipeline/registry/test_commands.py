@@ -95,6 +95,15 @@ def test_rollback_is_one_command_and_says_how_to_retract(models: Called, tmp_pat
     assert "first version" in said
 
 
+def test_a_rollback_of_a_version_is_not_done_twice(models: Called) -> None:
+    _, entry, _ = models("rollback", "good")
+    assert (entry["version"], entry["kind"]) == ("base", "rollback")
+    assert models("rollback", "good")[1] == entry
+    code, _, said = models("rollback", "bad")
+    assert code == 1
+    assert "bad: is not current, base is" in said
+
+
 def test_a_rollback_without_label_studio_names_no_command(models: Called) -> None:
     assert models("rollback")[1]["retract"] is None
 
