@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from workers.finetune.building import loss_weights
@@ -98,9 +99,25 @@ class TrainingStep(nn.Module):
         if part.batch is not None:
             losses = training_step_losses(self.model, part.batch, self.weights)
             parts = [getattr(losses, name).to(shares.device) for name in LOSSES[:-1]]
+            if isinstance(self, FSDPModule):
+                parts[0] = parts[0] + 0 * self._touched(part.batch, sees=not losses.segments)
         if self.readouts is not None and part.reading is not None:
             readout = self.readout_weight * self.readouts(self.model, part.reading)
         return torch.stack([*parts, readout]) * shares
+
+    def _touched(self, batch: TrainingBatch, *, sees: bool) -> Tensor:
+        """Return a sum () over everything that another worker may use in its part of the step.
+
+        Workers with shards exchange them whenever one is needed, so all have to need the same: also
+        where the rows of this one have no mask, for which SAM ``sees`` a picture all the same.
+        """
+        total = torch.zeros((), device=batch.clip_views.device)
+        for weight in self.parameters():
+            if weight.requires_grad and not isinstance(weight, DTensor):
+                total = total + weight.float().sum()
+        if sees:
+            total = total + self.model.sam_embedding(batch.sam_views[:1]).float().sum()
+        return total
 
 
 def training_step(model: ReadModel, queries: int, settings: TrainSettings) -> TrainingStep:
@@ -125,7 +142,8 @@ def spread(step: TrainingStep, settings: TrainSettings, world: World) -> nn.Modu
 def _shard(step: TrainingStep, settings: TrainSettings, world: World) -> nn.Module:
     mesh = init_device_mesh(torch.device(world.device).type, (world.size,))
     half = torch.bfloat16 if settings.precision == "bfloat16" else None
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
+    whole = torch.float32 if half else None
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=whole, output_dtype=whole)
     model = step.model
     # Whole towers are not sharded: transformers finds their hidden states by the class's name.
     for part in (
