@@ -53,8 +53,10 @@ class ReadModel(nn.Module):
         return patch_features(self.clip, views.to(self.clip.dtype), self.config.select_layer)
 
     def image_tokens(self, features: Tensor) -> Tensor:
-        """Patch features (B, T, C) to projected image tokens (B, T, D)."""
-        return self.projector(features)
+        """Patch features (B, T, C) to projected image tokens (B, T, D), of the layers' type."""
+        first = next(self.projector.parameters())
+        layer = self.llama.model.layers[0].input_layernorm.weight
+        return self.projector(features.to(first.dtype)).to(layer.dtype)
 
     def sam_embedding(self, views: Tensor) -> Tensor:
         """SAM views (B, 3, s, s) to image embeddings (B, P, g, g)."""

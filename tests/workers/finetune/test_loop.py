@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes bit for bit after a kill, and stores what it learned."""
 
 import json
+import math
 import pickle
 import signal
 import subprocess
@@ -124,6 +125,13 @@ def test_what_is_frozen_may_be_bfloat16(
     assert result
     assert result.merge.weight_error <= 1 / 256
     assert result.merge.merged_loss < 1e-4
+
+
+@pytest.mark.parametrize("parts", [["projector"], ["clip"], ["clip", "projector"], ["llama"]])
+def test_any_part_learns_beside_frozen_bfloat16(job: Jobs, parts: list[str]) -> None:
+    (step,) = reported(job(steps=1, precision="bfloat16", parts=parts))
+    assert math.isfinite(step.loss)
+    assert step.norm > 0
 
 
 def test_states_that_a_kill_left_behind_a_result_are_deleted(store: Store, job: Jobs) -> None:
