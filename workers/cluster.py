@@ -46,8 +46,7 @@ def ray_session(pool: PoolSettings) -> Iterator[None]:
         stack.enter_context(without_native_logs())
         stack.callback(ray.shutdown)
         _connect(address)
-        if address is None:
-            _check_room(pool)
+        check_room("pool", "a replica", pool.cpus, pool.gpus)
         yield
 
 
@@ -105,14 +104,29 @@ def _start_here() -> None:
             return
 
 
-def _check_room(pool: PoolSettings) -> None:
+def check_room(part: str, who: str, cpus: float, gpus: float) -> None:
+    """Make sure that this machine holds what is about to start, in a session of its own.
+
+    On a cluster, which may grow, nothing is checked.
+
+    Args:
+        part: the part of the run file that asks for it.
+        who: what asks for it, for the message.
+        cpus: CPUs wanted, altogether.
+        gpus: GPUs wanted, altogether.
+
+    Raises:
+        ConfigError: it does not; names the field.
+    """
     import ray  # noqa: PLC0415
 
+    if os.environ.get("RAY_ADDRESS") is not None:
+        return
     here: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for name, knob, wanted in (("CPU", "cpus", pool.cpus), ("GPU", "gpus", pool.gpus)):
+    for name, knob, wanted in (("CPU", "cpus", cpus), ("GPU", "gpus", gpus)):
         if wanted > here.get(name, 0):
             raise ConfigError(
-                f"pool.{knob}: a replica wants {wanted:g} {name}, "
+                f"{part}.{knob}: {who} wants {wanted:g} {name}, "
                 f"this machine has {here.get(name, 0):g}; "
                 f"lower it, or set RAY_ADDRESS to a cluster that has more"
             )

@@ -21,10 +21,12 @@ from pipeline.errors import ReadloopError, StoppedError
 from pipeline.storage.addresses import locate
 from pipeline.storage.clients import S3Access
 from pipeline.storage.store import Store, open_store
+from workers.cluster import check_room
 from workers.finetune.board import Board
 from workers.finetune.loop import read_result, train
 from workers.finetune.parallel import World
 from workers.finetune.records import FinetuneJob, FinetuneResult, StepReport
+from workers.finetune.settings import TrainSettings
 from workers.read.errors import ReadError
 
 _POLL_SECONDS = 0.5
@@ -37,10 +39,12 @@ def finetune(
     """Train until the job is done, in a Ray session that is there; ``report`` gets every step.
 
     Raises:
+        ConfigError: this machine has not what the workers want.
         ReadloopError: what a worker met that another try would not mend.
         StoppedError: ``stop`` was set, or the workers died too often; the states are kept.
     """
     store = open_store(job.store, job.s3)
+    _check_room(job.settings)
     board = Board()
     executor = ThreadPoolExecutor(1, thread_name_prefix="finetune")
     running = executor.submit(_trainer(job, store, board).fit)
@@ -53,6 +57,13 @@ def finetune(
     if result is None:
         raise StoppedError("the training ended without a result; run again to go on")
     return result
+
+
+def _check_room(settings: TrainSettings) -> None:
+    """Ray would wait for what is not there, without a word."""
+    count = settings.workers
+    who = f"{count} workers" if count > 1 else "a worker"
+    check_room("finetune.train", who, count * settings.cpus, count * settings.gpus)
 
 
 def _follow(

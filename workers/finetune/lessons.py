@@ -18,7 +18,6 @@ from workers.finetune.settings import TrainSettings
 from workers.read.errors import QueryError
 from workers.read.prompt import check_query
 
-_MAX_CHARACTERS = 2_000
 _DIALOGUE_SCENES, _DIALOGUE_SIDE = 1_000, 128
 _READING = 1
 """Sets the random numbers of what is read apart from those of the lessons."""
@@ -61,13 +60,17 @@ class Lessons:
     """
 
     def __init__(
-        self, manifest: Manifest, examples: Sequence[Example], settings: TrainSettings
+        self,
+        manifest: Manifest,
+        examples: Sequence[Example],
+        settings: TrainSettings,
+        query_characters: int = 2_000,
     ) -> None:
         self._settings = settings
         self._scenes = manifest.scenes
         self._turns = manifest.dialogue
         taught = [one for one in examples if one.split == "train"]
-        usable = [one for one in taught if _can_be_asked(one)]
+        usable = [one for one in taught if _can_be_asked(one, query_characters)]
         self.refused = len(taught) - len(usable)
         self._pictures = _by_picture(usable)
         if not self._pictures:
@@ -181,9 +184,9 @@ def _by_picture(examples: Sequence[Example]) -> list[list[Example]]:
     return [pictures[image] for image in sorted(pictures)]
 
 
-def _can_be_asked(example: Example) -> bool:
+def _can_be_asked(example: Example, characters: int) -> bool:
     try:
-        check_query(example.query, _MAX_CHARACTERS)
+        check_query(example.query, characters)
     except QueryError:
         return False
     return True

@@ -137,7 +137,8 @@ def _set_up(settings: TrainSettings) -> None:
 def _open(job: FinetuneJob, store: Store, world: World) -> _Worker:
     sets = TrainingSets(store)
     manifest = sets.named(job.snapshot)
-    lessons = Lessons(manifest, sets.examples(manifest), job.settings)
+    examples, longest = sets.examples(manifest), job.limits.query_characters
+    lessons = Lessons(manifest, examples, job.settings, longest)
     start = local_folder(job.start, job.s3)
     model = build_model(start, job.settings, world.device)
     loader = Loader(

@@ -34,6 +34,7 @@ OPERATIONAL = frozenset(
 )
 """Settings that change how a job runs and not what comes out of it."""
 
+Adapted = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -46,7 +47,7 @@ class AdapterSettings(Settings):
     rank: Positive = 8
     alpha: Positive = 16
     dropout: Share = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    targets: Annotated[tuple[Adapted, ...], Field(min_length=1)] = ("q_proj", "v_proj")
 
 
 class LossSettings(Settings):
@@ -134,7 +135,7 @@ class TrainSettings(Settings):
     gradient_checkpointing: bool = False
     strategy: Literal["ddp", "fsdp"] = "ddp"
     workers: Positive = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: Annotated[float, Field(ge=0, le=1)] = 0
     cpus: Annotated[float, Field(gt=0)] = 1
     threads: Positive | None = None
     checkpoint_every: Positive = 50

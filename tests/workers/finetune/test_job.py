@@ -68,6 +68,12 @@ def test_what_another_try_would_not_mend_ends_the_job(job: Jobs) -> None:
         finetune(broken, threading.Event(), lambda _: None)
 
 
+def test_workers_for_which_there_is_no_room_are_not_waited_for(job: Jobs) -> None:
+    for changes, field in (({"cpus": 99}, "cpus"), ({"workers": 2, "gpus": 1}, "gpus")):
+        with pytest.raises(ConfigError, match=rf"finetune\.train\.{field}: .* wants"):
+            finetune(job(**changes), threading.Event(), lambda _: None)
+
+
 def test_a_missing_model_ends_the_job(job: Jobs) -> None:
     with pytest.raises(ModelUnusableError, match="no such folder"):
         finetune(replace(job(), start="/nowhere"), threading.Event(), lambda _: None)

@@ -35,6 +35,9 @@ def test_every_part_of_a_model_can_be_named() -> None:
         ({"parts": ["adapters", "llama"]}, "adapters are for a frozen one"),
         ({"parts": []}, "nothing would learn"),
         ({"scenes_share": 0.6, "dialogue_share": 0.5}, "nothing for the corrections"),
+        ({"lora": {"targets": ["query_proj"]}}, r"lora\.targets\.0"),
+        ({"lora": {"targets": []}}, r"lora\.targets"),
+        ({"gpus": 2}, "gpus"),
         ({"rat": 1}, "Extra inputs"),
     ],
 )
