@@ -46,8 +46,8 @@ def image_tasks(
         model_version: part of every key.
         settings_json: the canonical JSON of everything else that changes a result.
         limit: the most images; None for all.
-        reword_share: of the images that are asked the first of a query's other wordings as well,
-            drawn by their names.
+        reword_share: of the images, drawn by their names, that are also asked the first wording
+            of a query that is not its text.
 
     Raises:
         InputError: the source is missing or empty, or a manifest or query file is wrong.
@@ -55,7 +55,7 @@ def image_tasks(
     """
     reader = ObjectReader(s3)
     common = everywhere(source.queries, reader)
-    wordings = {query.text: query.wordings[0] for query in common if query.wordings}
+    wordings = {query.text: other for query in common if (other := _other_wording(query))}
     place = locate(source.images)
     if is_manifest(place):
         images = _manifest_images(place, reader, common)
@@ -75,6 +75,11 @@ def image_tasks(
         yield ImageTasks(image, tuple(tasks))
     if dropped:
         _LOG.warning("%s: %d queries were asked twice and count once", place.uri, dropped)
+
+
+def _other_wording(query: AskedQuery) -> str | None:
+    """Return the first wording that says it otherwise: the text may have been one of them."""
+    return next((wording for wording in query.wordings if wording != query.text), None)
 
 
 def _task(image: ImageRef, query: Query, model_version: str, settings: str) -> LabelTask:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,15 +25,20 @@ def tasks_of() -> Callable[..., list[ImageTasks]]:
 
     def make(
         images: str | Path,
-        queries: str | Iterable[str | dict[str, str]] = ("the road",),
+        queries: str | Iterable[str | dict[str, Any]] = ("the road",),
         limit: int | None = None,
         s3: S3Settings | None = None,
         model: str = "m1",
+        *,
+        reword_share: float = 0.0,
     ) -> list[ImageTasks]:
         if not isinstance(queries, str):
             queries = [{"text": query} if isinstance(query, str) else query for query in queries]
         source = SourceSettings.model_validate({"images": str(images), "queries": queries})
-        return list(image_tasks(source, s3 or S3Settings(), model, "{}", limit))
+        found = image_tasks(
+            source, s3 or S3Settings(), model, "{}", limit, reword_share=reword_share
+        )
+        return list(found)
 
     return make
 

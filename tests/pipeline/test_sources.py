@@ -55,6 +55,15 @@ def test_a_limit_counts_images(photos: Path, tasks_of: TasksOf) -> None:
     assert [len(task.tasks) for task in some] == [2, 2]
 
 
+def test_another_wording_is_one_that_is_not_the_text(photos: Path, tasks_of: TasksOf) -> None:
+    chosen = {"text": "a street", "wordings": ["a street", "the road"]}
+    only = {"text": "the sky", "wordings": ["the sky"]}
+    for image in tasks_of(photos, [chosen, only], reword_share=1.0):
+        street, sky, reworded = image.tasks
+        assert [task.query for task in image.tasks] == ["a street", "the sky", "the road"]
+        assert (street.rewords, sky.rewords, reworded.rewords) == ("", "", street.key)
+
+
 def test_keys_are_stable_and_follow_content_query_label_and_model(
     photos: Path, tasks_of: TasksOf
 ) -> None:
