@@ -26,7 +26,7 @@ def current_version(run: RunFile, store: Store, progress: Progress) -> Pointer:
     current = registry.current()
     if current:
         return current
-    source = model_source(run.finetune.base or run.model, None, store)
+    source = model_source(run.model, run.finetune.base, store)
     planned = plan_model(source, run.s3, run.pool.precision)
     if not registry.exists(planned.version):
         progress.say(f"keeping {planned.source} as version {planned.version}")
