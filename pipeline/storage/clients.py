@@ -41,8 +41,8 @@ class S3Access:
         configured: str | None = self._settings.endpoint
         if configured is None:
             configured = self._session.client("s3", region_name=self.region).meta.endpoint_url
-        host = endpoint_host(configured)
-        return None if "amazonaws.com" in host else configured.rstrip("/")
+        own = "s3.amazonaws.com", f"s3.{self.region}.amazonaws.com"
+        return None if endpoint_host(configured) in own else configured.rstrip("/")
 
     @property
     def region(self) -> str:
