@@ -1,10 +1,10 @@
 """The run file: what to label, with which model, where results go. Unknown keys are errors."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from labelstudio.settings import LabelStudioSettings
 from pipeline.errors import ConfigError
@@ -34,6 +34,15 @@ class FinetuneSettings(Settings):
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _first_has_learned_nothing(self) -> Self:
+        if self.start == "first" and self.data.replay.earlier < 1:
+            raise ValueError(
+                "start: first begins with a model that has learned nothing of the earlier rows; "
+                "leave data.replay.earlier at 1"
+            )
+        return self
 
 
 class RunFile(Settings):

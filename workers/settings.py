@@ -2,11 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.settings import Settings
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def _whole_or_part(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError("is a part of one GPU, or a whole number of them")
+    return gpus
 
 
 class PoolSettings(Settings):
@@ -18,7 +24,7 @@ class PoolSettings(Settings):
     """
 
     replicas: Annotated[int, Field(ge=1)] = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: Annotated[float, Field(ge=0), AfterValidator(_whole_or_part)] = 0
     cpus: Annotated[float, Field(gt=0)] = 1
     images_per_batch: Annotated[int, Field(ge=1, le=1024)] = 8
     precision: Precision = "float32"

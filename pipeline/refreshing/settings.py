@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from pipeline.settings import Settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 10 * 366 * 86_400  # seconds
 _DURATION = re.compile(r"(\d+)([smhd])")
 
 
@@ -20,7 +21,10 @@ def _duration(value: object) -> object:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError("write a number and a unit: 90s, 30m, 6h or 1d")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > _LONGEST:
+        raise ValueError("is longer than ten years")
+    return timedelta(seconds=seconds)
 
 
 def _written(duration: timedelta) -> str:

@@ -41,6 +41,16 @@ def test_a_run_file_loads(tmp_path: Path) -> None:
         ("{text: the sky}", "{label: '', text: x}", r"queries.*1\.label: String should have at"),
         ('"http://127.0.0.1:9000"', "minio:9000", r"s3\.endpoint: String should match pattern"),
         ("model: configs", "pool: {replicas: 0}\nmodel: configs", r"pool\.replicas: .* greater"),
+        (
+            "model: configs",
+            "pool: {gpus: 1.5}\nmodel: configs",
+            r"pool\.gpus: .* part of one GPU",
+        ),
+        (
+            "model: configs",
+            "finetune: {start: first, data: {replay: {earlier: 0.5}}}\nmodel: configs",
+            r"finetune: .*start: first begins with a model that has learned nothing",
+        ),
         (GOOD, "- a list", "must hold keys such as 'name'"),
         (GOOD, "a: [", "is not YAML"),
     ],

@@ -31,4 +31,5 @@ class ServeSettings(Settings):
     @property
     def address(self) -> str:
         """Where Label Studio finds the backend."""
-        return self.url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.url.rstrip("/") if self.url else f"http://{host}:{self.port}"

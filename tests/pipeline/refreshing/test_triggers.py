@@ -102,6 +102,7 @@ def test_failures_make_the_pause_longer() -> None:
     ("refresh", "problem"),
     [
         ({"every": "6 hours"}, "write a number and a unit"),
+        ({"every": "999999999999d"}, "longer than ten years"),
         ({"cron": "0 25 * * *"}, "is no cron expression"),
         ({"cron": "0 3 * * *", "every": "6h"}, "exclude each other"),
         ({"timezone": "Mars/Olympus"}, "is no time zone"),
