@@ -96,7 +96,8 @@ class Learning:
             self._progress.say(f"going on with snapshot {latest.name}")
             return latest
         learned = self._registry.lineage(incumbent.version).snapshot
-        freezer = Freezer(self._store, self._run.finetune.data, self._progress)
+        settings, limits = self._run.finetune.data, self._run.limits
+        freezer = Freezer(self._store, settings, self._progress, limits.image_bytes)
         snapshot = freezer.freeze(incumbent.version, self._sets.named(learned) if learned else None)
         self._progress.say(f"snapshot {snapshot.name}: {_pairs(snapshot.counts)}")
         if snapshot.left_out:

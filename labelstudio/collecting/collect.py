@@ -152,9 +152,11 @@ class _Poll:
         begin = before.time - OVERLAP if before.time else None
         newest, failed = before.time, set[int]()
         for tasks in _batches(self._changed(begin, before.retry)):
-            failed |= self._take(tasks)
+            unread = self._take(tasks)
+            failed |= unread
             newest = latest(newest, tasks)
-            self.seen.update((task.number, task.updated_at) for task in tasks)
+            read = (task for task in tasks if task.number not in unread)
+            self.seen.update((task.number, task.updated_at) for task in read)
         others = self._reconcile(before.others, begin, newest, failed)
         after = Marker(newest.isoformat() if newest else "", others, tuple(sorted(failed)))
         if after != before:

@@ -15,6 +15,7 @@ from labelstudio.selection import Selection
 
 SETTLE_SECONDS = 20.0
 _LOOK_SECONDS = 1.0
+_FORGOTTEN_SECONDS = 3600.0  # no request lasts so long
 
 Keyed = tuple[str, Entry]
 
@@ -23,9 +24,11 @@ def settle(client: LabelStudioClient, ledger: Ledger) -> None:
     """Find out about the requests that an interrupted run sent without hearing back.
 
     A batch is stored whole or not at all. While the server may still be at it, absence proves
-    nothing, so absent tasks are looked up again until the request is old enough; the same goes
-    for tasks that were to show something else, which are then sent it again.
+    nothing, so absent tasks are looked up again for a while, counted from now, since whoever sent
+    the request may have lived until just now. The same goes for tasks that were to show something
+    else, which are then sent it again.
     """
+    began = time.monotonic()
     sent = {key: entry for key, entry in ledger.entries().items() if entry.doubtful}
     new = {key: entry for key, entry in sent.items() if not entry.task}
     found: dict[str, int] = {}
@@ -34,7 +37,8 @@ def settle(client: LabelStudioClient, ledger: Ledger) -> None:
             there = client.find_tasks(project, [key for key, _ in block])
             found.update((key, numbers[0]) for key, numbers in there.items())
         age = time.time() - max(entry.seconds for entry in sent.values())
-        if len(found) == len(sent) or not 0 <= age < SETTLE_SECONDS:
+        waited = time.monotonic() - began
+        if len(found) == len(sent) or age > _FORGOTTEN_SECONDS or waited >= SETTLE_SECONDS:
             break
         time.sleep(_LOOK_SECONDS)
     for key in new:

@@ -35,7 +35,6 @@ from pipeline.storage.training_sets import (
 
 _READS_AT_ONCE = 32
 _IMAGES_AT_ONCE = 512
-_MAX_IMAGE_BYTES = 200_000_000
 _UNNAMED = re.compile(r"query \d+|.*[\[\]<>{}].*", re.DOTALL)
 _TRIES = 5
 
@@ -78,9 +77,17 @@ class Freezer:
         store: holds the corrections, and gets the training set.
         settings: what is in it.
         progress: told of the images that are looked at.
+        image_bytes: the bound on an image's size.
     """
 
-    def __init__(self, store: Store, settings: DataSettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: DataSettings,
+        progress: Progress,
+        image_bytes: int = 200_000_000,
+    ) -> None:
+        self._image_bytes = image_bytes
         self._store = store
         self._settings = settings
         self._progress = progress
@@ -189,7 +196,7 @@ class Freezer:
                 etag = self._reader.head(picture.uri).etag
                 if not hashed or picture.has_own_group or picture.image_id in known:
                     return _Look(etag)
-                data = self._reader.get(picture.uri, _MAX_IMAGE_BYTES, etag)
+                data = self._reader.get(picture.uri, self._image_bytes, etag)
             except MissingError:
                 return _Look(problem="whose image is gone")
             return _Look(etag, difference_hash(data))
