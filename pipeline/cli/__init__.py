@@ -25,7 +25,7 @@ from pipeline.cli.refresh import refresh
 from pipeline.cli.retract import retract
 from pipeline.cli.serve import serve
 from pipeline.cli.terminal import chatter_on_stderr, stop_on_signals
-from pipeline.errors import ConfigError, ExitCode, ModelUnusableError, ReadloopError
+from pipeline.errors import ConfigError, ExitCode, InputError, ModelUnusableError, ReadloopError
 
 if TYPE_CHECKING:
     from pipeline.label import LabelRun
@@ -204,7 +204,11 @@ def scenes(
 
     if difficulty not in DIFFICULTIES:
         raise ConfigError(f"--difficulty {difficulty}: choose one of {', '.join(DIFFICULTIES)}")
-    _show(str(write_scenes(seed, count, out, DIFFICULTIES[difficulty])))
+    try:
+        _show(str(write_scenes(seed, count, out, DIFFICULTIES[difficulty])))
+    except OSError as error:
+        place = error.filename or out
+        raise InputError(f"{place}: cannot be written ({error.strerror})") from error
 
 
 @contextmanager

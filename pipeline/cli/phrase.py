@@ -1,6 +1,7 @@
 """``readloop phrase``: the wording of a query that people's corrections like best."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,8 @@ def phrase(
         progress = Progress()
         try:
             run = load_run_file(run_file)
+            if write and not os.access(run_file.parent, os.W_OK):
+                raise ConfigError(f"{run_file}: --write cannot write to its folder")
             outcomes = try_wordings(run, label, stop, progress)
         finally:
             progress.end()

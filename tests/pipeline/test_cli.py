@@ -134,6 +134,9 @@ def test_scenes_are_written_with_a_manifest(
     assert len(list((tmp_path / "s" / "images").iterdir())) == 2
     assert run(["scenes", "--difficulty", "odd", "--out", str(tmp_path / "t")]) == 1
     assert "choose one of easy, hard" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert run(["scenes", "--count", "1", "--out", str(tmp_path / "file")]) == 1
+    assert "file/images: cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_what_libraries_print_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """Starting the backend on Ray Serve, and stopping it."""
 
 import logging
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +13,7 @@ from workers.cluster import ray_session
 from workers.serve.deployment import Answering, Server
 from workers.serve.job import ServeJob
 from workers.serve.model import ServedModel
+from workers.serve.settings import ServeSettings
 
 APP = "readloop"
 SPARE_REQUESTS = 64
@@ -24,10 +27,11 @@ def serving(
     """Serve inside of the ``with``: one replica, so that a task's requests meet in one place.
 
     Raises:
-        ConfigError: Ray cannot be reached, or the backend does not start.
+        ConfigError: Ray cannot be reached, the port is taken, or the backend does not start.
         StoppedError: the process was asked to end while Ray started.
     """
     settings = job.settings
+    _check_free(settings)
     with ray_session(job.pool):
         from ray import serve  # noqa: PLC0415  (its environment is set before)
         from ray.serve.config import HTTPOptions  # noqa: PLC0415
@@ -52,3 +56,19 @@ def serving(
             raise ConfigError(f"the backend does not start: {error}") from error
         finally:
             serve.delete(APP)  # what else a cluster serves stays
+
+
+def _check_free(settings: ServeSettings) -> None:
+    """Make sure that nobody listens where the backend is to, if that is this machine."""
+    if os.environ.get("RAY_ADDRESS") is not None:
+        return
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigError(
+                f"serve: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+                "choose another serve.host or serve.port"
+            ) from error
