@@ -69,7 +69,8 @@ def test_what_another_try_would_not_mend_ends_the_job(job: Jobs) -> None:
 
 
 def test_workers_for_which_there_is_no_room_are_not_waited_for(job: Jobs) -> None:
-    for changes, field in (({"cpus": 99}, "cpus"), ({"workers": 2, "gpus": 1}, "gpus")):
+    many = {"workers": 4, "images_per_step": 4, "cpus": 0.25, "gpus": 1}
+    for changes, field in (({"cpus": 99}, "cpus"), (many, "gpus")):
         with pytest.raises(ConfigError, match=rf"finetune\.train\.{field}: .* wants"):
             finetune(job(**changes), threading.Event(), lambda _: None)
 
