@@ -81,20 +81,20 @@ def dialogue_loss(
         StorageError: the store failed.
         StoppedError: ``stop`` was set.
     """
-    place = f"dialogue/{model.name}-{_digest()}.json"
+    place = measured_at(model.name)
     if not store.exists(place):
         measured = _on_the_cluster(model.loader(store.s3, pool), pool, stop)
         store.put(place, json.dumps(asdict(measured)).encode())
     return DialogueLoss(**json.loads(store.get(place)))
 
 
-def _digest() -> str:
-    """Return 8 hexadecimal digits over all turns: another release may ask other ones."""
+def measured_at(model: str) -> str:
+    """Return where a store keeps a model's loss on these turns; another release may ask others."""
     digest = hashlib.sha256()
     for turn in plain_dialogue():
         digest.update(turn.image.tobytes())
         digest.update(f"{turn.question}\n{turn.answer}\n".encode())
-    return digest.hexdigest()[:8]
+    return f"dialogue/{model}-{digest.hexdigest()[:8]}.json"
 
 
 def _on_the_cluster(

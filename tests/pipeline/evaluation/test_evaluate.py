@@ -13,6 +13,7 @@ from pipeline.evaluate import evaluate
 from pipeline.evaluation.datasets import read_samples
 from pipeline.evaluation.exam import Exam
 from pipeline.progress import Progress
+from workers.dialogue import measured_at
 from workers.models import PlannedModel
 from workers.settings import PoolSettings
 
@@ -29,7 +30,7 @@ def test_what_a_stopped_run_had_answered_is_taken_over_and_scored(
     exam = Exam("refcoco", read_samples("refcoco", root, "val"))
     answered(exam, {"a dog": said(2, 2, 6, 8), "the cat": said(answer="None.")})
 
-    dialogue = tmp_path / "store" / "dialogue" / f"{PlannedModel('m', 'm1', '{}').name}.json"
+    dialogue = tmp_path / "store" / measured_at(PlannedModel("m", "m1", "{}").name)
     dialogue.parent.mkdir()
     dialogue.write_text('{"loss": 2.5, "tokens": 40}')
 
