@@ -17,7 +17,6 @@ from moto.server import ThreadedMotoServer
 
 from labelstudio.environment import PROJECT
 from labelstudio.server import LabelStudioServer
-from workers.cluster import LOCAL_ENVIRONMENT
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -39,12 +38,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[str]:
-    """Two local Ray nodes with a pretended GPU each, for the whole suite: their address.
-
-    In the environment that a Ray of a test's own sets, which would not find its way among them.
-    """
-    for name, value in LOCAL_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """Two local Ray nodes with a pretended GPU each, for the whole suite: their address."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415  (takes seconds)
 
     with socket.create_server(("127.0.0.1", 0)) as free:  # another Ray may hold the usual port
