@@ -231,12 +231,8 @@ def test_an_export_that_a_killed_one_had_moved_aside_comes_back(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.exchange.coco.CocoWriter.close", full)
-        with pytest.raises(StorageError, match="No space left"):
-            street.export("coco", replace=True)
-    assert (street.out / "export.json").read_bytes() == before
-    assert not list(street.folder.glob(".out.*"))
+    monkeypatch.setattr("pipeline.exchange.coco.CocoWriter.close", full)
+    _fails_and_leaves(street, before, "No space left")
 
 
 def test_an_export_that_cannot_be_put_in_place_leaves_the_earlier_one(
@@ -252,10 +248,14 @@ def test_an_export_that_cannot_be_put_in_place_leaves_the_earlier_one(
             raise OSError(13, "Permission denied")
         return rename(self, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", refuses)
-        with pytest.raises(StorageError, match="Permission denied"):
-            street.export("coco", replace=True)
+    monkeypatch.setattr(Path, "rename", refuses)
+    _fails_and_leaves(street, before, "Permission denied")
+
+
+def _fails_and_leaves(street: Street, before: bytes, reason: str) -> None:
+    """Fail to replace an export, and find the earlier one and nothing else."""
+    with pytest.raises(StorageError, match=reason):
+        street.export("coco", replace=True)
     assert (street.out / "export.json").read_bytes() == before
     assert not list(street.folder.glob(".out.*"))
 
