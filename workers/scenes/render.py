@@ -22,19 +22,26 @@ def describe(
 
 
 def render(
-    seed: int, index: int = 0, difficulty: Difficulty = EASY, max_side: int | None = None
+    seed: int,
+    index: int = 0,
+    difficulty: Difficulty = EASY,
+    max_side: int | None = None,
+    max_short_side: int | None = None,
 ) -> Scene:
     """Return scene ``index`` of ``seed``: the same one on every call.
 
-    ``max_side`` draws the same scene with its longer side cut to so many pixels; layout, queries
-    and truth stay the same.
+    ``max_side`` draws the same scene with its longer side cut to so many pixels, and
+    ``max_short_side`` with its shorter side; given both, the larger of the two pictures is drawn.
+    Layout, queries and truth stay the same.
 
     Raises:
         ValueError: the difficulty asks for more or larger objects than a picture holds.
     """
     size, objects, queries = describe(seed, index, difficulty)
-    if max_side is not None and max(size) > max_side:
-        factor = max_side / max(size)
+    bounds = ((max_side, max(size)), (max_short_side, min(size)))
+    factors = [bound / side for bound, side in bounds if bound is not None]
+    factor = max(factors, default=1.0)
+    if factor < 1:
         size = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
     look = np.random.default_rng((seed, index, _LOOK))
     picture = background(look, size, difficulty.texture)

@@ -71,20 +71,23 @@ class StepScenes:
 
 
 def step_scenes(recipe: Recipe, stage: Stage, number: int) -> StepScenes:
-    """Draw the scenes of step ``number``; those that SAM does not see are drawn smaller."""
+    """Draw the scenes of step ``number``, each as large as the views of those that see it."""
     knobs = recipe.difficulty
     if stage.queries is not None:
         knobs = replace(knobs, queries=(stage.queries, stage.queries))
-    asked_side = recipe.scene_side if stage.compares_masks else recipe.tower_side
 
-    def drawn(first: int, count: int, side: int) -> list[Scene]:
+    def drawn(first: int, count: int, longer: int | None, shorter: int | None) -> list[Scene]:
         start = first + number * _STRIDE
-        return [render(recipe.seed, start + place, knobs, side) for place in range(count)]
+        return [
+            render(recipe.seed, start + place, knobs, longer, shorter) for place in range(count)
+        ]
 
+    longer = recipe.scene_side if stage.compares_masks else None
+    asked = drawn(0, stage.scenes, longer, recipe.tower_side)
     return StepScenes(
-        asked=[scene for scene in drawn(0, stage.scenes, asked_side) if scene.queries],
-        tower=drawn(_TOWER, stage.tower_scenes, recipe.tower_side),
-        outline=drawn(_OUTLINE, stage.outline_scenes, recipe.scene_side),
+        asked=[scene for scene in asked if scene.queries],
+        tower=drawn(_TOWER, stage.tower_scenes, None, recipe.tower_side),
+        outline=drawn(_OUTLINE, stage.outline_scenes, recipe.scene_side, None),
     )
 
 

@@ -73,6 +73,23 @@ def test_max_side_draws_the_same_scene_smaller() -> None:
     assert np.allclose(small.masks.mean(axis=(1, 2)), large.masks.mean(axis=(1, 2)), atol=0.004)
 
 
+def test_the_shorter_side_may_be_bounded_too() -> None:
+    full = render(15, 3, HARD)
+    height, width = full.image.shape[:2]
+    assert height < width
+    shorter, both, longer = (
+        render(15, 3, HARD, max_side, max_short_side)
+        for max_side, max_short_side in ((None, 112), (128, 112), (256, 112))
+    )
+    assert shorter.image.shape == both.image.shape
+    assert min(shorter.image.shape[:2]) == 112
+    assert max(longer.image.shape) == 256
+    assert shorter.queries == longer.queries == full.queries
+    assert np.allclose(shorter.masks.mean(axis=(1, 2)), full.masks.mean(axis=(1, 2)), atol=0.004)
+    small = render(15, 3, replace(HARD, long_side=(200, 200)), None, 250)
+    assert max(small.image.shape) == 200
+
+
 def test_objects_stay_in_the_central_square_when_asked() -> None:
     for index in range(10):
         scene = render(16, index, EASY)

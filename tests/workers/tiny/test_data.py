@@ -19,7 +19,7 @@ from workers.tiny.data import (
     view_shares,
 )
 from workers.tiny.objective import Step
-from workers.tiny.recipe import FINE, Recipe, Stage, tiny_config
+from workers.tiny.recipe import SHARP, Recipe, Stage, tiny_config
 from workers.tiny.vocabulary import ANSWER
 
 
@@ -105,18 +105,18 @@ def test_no_scene_is_shown_twice(recipe: Recipe) -> None:
 
 
 def test_a_step_holds_what_its_stage_shows(tokenizer: ReadTokenizer) -> None:
-    config = FINE.config(len(tokenizer))
+    config = SHARP.config(len(tokenizer))
     looking, grounding, _ = (
         replace(stage, scenes=min(1, stage.scenes), tower_scenes=1, outline_scenes=1)
-        for stage in FINE.stages
+        for stage in SHARP.stages
     )
-    alone = next(training_steps(FINE, looking, config, tokenizer, 0))
+    alone = next(training_steps(SHARP, looking, config, tokenizer, 0))
     assert alone.batch is None
     assert [len(x) for x in (alone.targets.tower_views, alone.targets.outline_views)] == [1, 1]
     assert len(alone.targets.sam_classes) == len(alone.targets.foreground) == 1
     assert len(alone.targets.token_classes) == 0
 
-    asked = next(training_steps(FINE, grounding, config, tokenizer, 0))
+    asked = next(training_steps(SHARP, grounding, config, tokenizer, 0))
     assert asked.batch is not None
     assert len(asked.batch.input_ids) == grounding.queries
     assert len(asked.batch.sam_views) == 0

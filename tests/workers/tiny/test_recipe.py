@@ -15,7 +15,7 @@ from workers.tiny.compare import compare
 from workers.tiny.compare import main as compare_main
 from workers.tiny.data import StepScenes, build_step, on_device, training_steps
 from workers.tiny.objective import Step
-from workers.tiny.recipe import CPU, FINE, GPU, PRESETS, Recipe, Stage
+from workers.tiny.recipe import CPU, GPU, PRESETS, SHARP, Recipe, Stage
 from workers.tiny.state import TrainingState
 from workers.tiny.train import Place, chosen_recipe, fresh_state, run_step
 
@@ -89,13 +89,13 @@ def test_the_command_line_changes_a_preset() -> None:
     )
     (only,) = GPU.stages
     assert chosen_recipe(asked, "gpu") == replace(GPU, stages=(replace(only, scenes=4),))
-    looking, *asking = FINE.stages
+    looking, *asking = SHARP.stages
     four = (looking, *(replace(stage, scenes=4) for stage in asking))
-    assert chosen_recipe(asked, "fine") == replace(FINE, stages=four)
+    assert chosen_recipe(asked, "sharp") == replace(SHARP, stages=four)
 
 
 def test_stages_follow_each_other_by_their_minutes() -> None:
-    recipe = replace(FINE, stages=(Stage(minutes=2), Stage(minutes=3), Stage()), minutes=20)
+    recipe = replace(SHARP, stages=(Stage(minutes=2), Stage(minutes=3), Stage()), minutes=20)
     assert [recipe.stage_at(60 * minutes) for minutes in (0, 1.9, 2, 4.9, 5, 19)] == [
         0,
         0,
@@ -114,7 +114,7 @@ def test_stages_follow_each_other_by_their_minutes() -> None:
 
 
 def test_the_last_stage_lasts_to_the_end_of_the_training() -> None:
-    recipe = replace(FINE, stages=(Stage(minutes=2), Stage(minutes=3)), minutes=20)
+    recipe = replace(SHARP, stages=(Stage(minutes=2), Stage(minutes=3)), minutes=20)
     assert recipe.stage_seconds(1) == (120, 1200)
 
 
@@ -126,7 +126,7 @@ def test_a_stage_that_may_show_nothing_is_refused() -> None:
 def test_a_comparison_that_would_train_no_mask_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["compare", "--out", str(tmp_path), "--preset", "fine"])
+    monkeypatch.setattr("sys.argv", ["compare", "--out", str(tmp_path), "--preset", "sharp"])
     with pytest.raises(SystemExit):
         compare_main()
     assert "5 minutes train no mask" in capsys.readouterr().err
