@@ -150,6 +150,11 @@ class Learning:
         self._trained = 0
         result = finetune(job, self._stop, self._tell)
         self._progress.end()
+        if result.refused:
+            self._progress.say(
+                f"{result.refused} corrections were not taught: their queries cannot be asked, or "
+                "are too long for the model"
+            )
         self._progress.say(
             f"trained {result.steps} steps, loss {result.loss:.4f}: version {result.version}"
         )

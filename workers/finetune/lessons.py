@@ -5,7 +5,7 @@ A correction's picture is drawn by the weight of its rows, a scene and a turn of
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -15,8 +15,6 @@ from pipeline.errors import InputError
 from pipeline.records import Example
 from pipeline.storage.training_sets import Dialogue, Manifest
 from workers.finetune.settings import TrainSettings
-from workers.read.errors import QueryError
-from workers.read.prompt import check_query
 
 _DIALOGUE_SCENES, _DIALOGUE_SIDE = 1_000, 128
 _READING = 1
@@ -55,6 +53,8 @@ Lesson = StoredLesson | SceneLesson
 class Lessons:
     """The lessons of a training set, step by step; ``read_out`` are the queries to read out.
 
+    Corrections that fail ``can_be_asked`` are left out, and counted as ``refused``.
+
     Raises:
         InputError: the set holds no correction that the model can be asked.
     """
@@ -64,13 +64,13 @@ class Lessons:
         manifest: Manifest,
         examples: Sequence[Example],
         settings: TrainSettings,
-        query_characters: int = 2_000,
+        can_be_asked: Callable[[Example], bool] = lambda _: True,
     ) -> None:
         self._settings = settings
         self._scenes = manifest.scenes
         self._turns = manifest.dialogue
         taught = [one for one in examples if one.split == "train"]
-        usable = [one for one in taught if _can_be_asked(one, query_characters)]
+        usable = [one for one in taught if can_be_asked(one)]
         self.refused = len(taught) - len(usable)
         self._pictures = _by_picture(usable)
         if not self._pictures:
@@ -182,11 +182,3 @@ def _by_picture(examples: Sequence[Example]) -> list[list[Example]]:
     for example in examples:
         pictures[example.image_id].append(example)
     return [pictures[image] for image in sorted(pictures)]
-
-
-def _can_be_asked(example: Example, characters: int) -> bool:
-    try:
-        check_query(example.query, characters)
-    except QueryError:
-        return False
-    return True

@@ -17,11 +17,11 @@ from workers.finetune.lessons import Lesson, Lessons, SceneLesson
 from workers.finetune.parallel import StepPart
 from workers.finetune.readouts import Reading, build_reading
 from workers.finetune.settings import TrainSettings
-from workers.read.batches import TaughtPicture, TaughtRow, build_batch
+from workers.read.batches import TaughtPicture, TaughtRow, build_batch, fits_context
 from workers.read.config import ReadConfig
-from workers.read.errors import ImageError
+from workers.read.errors import ImageError, QueryError
 from workers.read.images import decode
-from workers.read.prompt import PromptSettings, question
+from workers.read.prompt import PromptSettings, check_query, question
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import TrainingBatch
 from workers.scenes import DIFFICULTIES, render
@@ -127,6 +127,25 @@ def scene_picture(lesson: SceneLesson, settings: PromptSettings) -> TaughtPictur
     count = min(len(scene.queries), lesson.queries)
     chosen = sorted(random.choice(len(scene.queries), count, replace=False))
     return taught_scene(scene, [scene.queries[place] for place in chosen], settings)
+
+
+def can_be_asked(
+    example: Example,
+    characters: int,
+    config: ReadConfig,
+    settings: PromptSettings,
+    tokenizer: ReadTokenizer,
+) -> bool:
+    """Return whether the model can be asked a correction's query and taught its answer.
+
+    ``characters`` is the most that a query may have.
+    """
+    try:
+        check_query(example.query, characters)
+    except QueryError:
+        return False
+    asked = question(example.query, settings)
+    return fits_context(asked, example.answer, config, settings, tokenizer)
 
 
 def taught_row(example: Example, size: tuple[int, int], settings: PromptSettings) -> TaughtRow:

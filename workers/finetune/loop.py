@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from workers.finetune.building import build_model
 from workers.finetune.curves import Curves
 from workers.finetune.export import export
 from workers.finetune.lessons import Lessons
-from workers.finetune.loading import Loader
+from workers.finetune.loading import Loader, can_be_asked
 from workers.finetune.parallel import (
     LOSSES,
     StepPart,
@@ -137,15 +138,22 @@ def _set_up(settings: TrainSettings) -> None:
 def _open(job: FinetuneJob, store: Store, world: World) -> _Worker:
     sets = TrainingSets(store)
     manifest = sets.named(job.snapshot)
-    examples, longest = sets.examples(manifest), job.limits.query_characters
-    lessons = Lessons(manifest, examples, job.settings, longest)
     start = local_folder(job.start, job.s3)
     model = build_model(start, job.settings, world.device)
+    prompt, tokenizer = model.settings.prompt, ReadTokenizer.from_folder(start)
+    askable = partial(
+        can_be_asked,
+        characters=job.limits.query_characters,
+        config=model.config,
+        settings=prompt,
+        tokenizer=tokenizer,
+    )
+    lessons = Lessons(manifest, sets.examples(manifest), job.settings, askable)
     loader = Loader(
         lessons,
         model.config,
-        model.settings.prompt,
-        ReadTokenizer.from_folder(start),
+        prompt,
+        tokenizer,
         ObjectReader(job.s3),
         job.limits,
         job.settings,
@@ -234,6 +242,7 @@ def _finish(worker: _Worker, learned: dict[str, Tensor]) -> FinetuneResult:
         seconds=state.seconds,
         peak_bytes=peak,
         merge=check,
+        refused=worker.lessons.refused,
     )
 
 

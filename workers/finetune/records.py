@@ -70,7 +70,11 @@ class MergeCheck:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """A finished job. ``peak_bytes`` is the accelerator's, or the process's without one."""
+    """A finished job. ``peak_bytes`` is the accelerator's, or the process's without one.
+
+    ``refused`` counts the corrections that were not taught, because the model cannot be asked
+    their query or they do not fit its context.
+    """
 
     version: str
     start: str
@@ -82,3 +86,4 @@ class FinetuneResult:
     seconds: float
     peak_bytes: int
     merge: MergeCheck
+    refused: int = 0

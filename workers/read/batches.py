@@ -60,7 +60,12 @@ def build_batch(
     rows = [(number, row) for number, one in enumerate(pictures) for row in one.rows]
     texts = [(row.question, row.answer) for _, row in rows]
     input_ids, labels = encode_rows(texts, settings, tokenizer)
-    _check_length(input_ids, config)
+    positions = _positions(input_ids.shape[1], config)
+    if positions > config.llama.max_positions:
+        raise QueryError(
+            f"question and answer take {positions} positions, the model has "
+            f"{config.llama.max_positions}; shorten the query"
+        )
     sizes = [loss_size(picture.image, loss_side) for picture in pictures]
     return TrainingBatch(
         clip_views=stack([clip_view(picture.image, config.clip_view) for picture in pictures]),
@@ -113,13 +118,21 @@ def shrink(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float32
     return np.asarray(small, np.float32)
 
 
-def _check_length(input_ids: Tensor, config: ReadConfig) -> None:
-    positions = input_ids.shape[1] - 1 + config.clip.side**2
-    if positions > config.llama.max_positions:
-        raise QueryError(
-            f"question and answer take {positions} positions, the model has "
-            f"{config.llama.max_positions}; shorten the query"
-        )
+def fits_context(
+    question: str,
+    answer: str,
+    config: ReadConfig,
+    settings: PromptSettings,
+    tokenizer: ReadTokenizer,
+) -> bool:
+    """Return whether a question, in its template, and an answer fit the model's context."""
+    ids = tokenizer.encode_prompt(prompt(question, settings, answer))
+    return _positions(len(ids), config) <= config.llama.max_positions
+
+
+def _positions(tokens: int, config: ReadConfig) -> int:
+    """Return the positions of a row: one of its tokens stands for the whole picture."""
+    return tokens - 1 + config.clip.side**2
 
 
 def stack(arrays: Sequence[NDArray[np.float32]]) -> Tensor:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,8 +14,10 @@ from pipeline.records import Example
 from pipeline.storage.store import Store
 from pipeline.storage.training_sets import Manifest, TrainingSets
 from workers.finetune.lessons import Lesson, Lessons, SceneLesson, StoredLesson
+from workers.finetune.loading import can_be_asked
 from workers.finetune.settings import TrainedPart, TrainSettings
 from workers.finetune.state import rate_at
+from workers.read.engine import ReadEngine
 from workers.read.lora import Part
 
 Make = Callable[..., TrainSettings]
@@ -104,14 +108,24 @@ def test_epochs_become_steps(store: Store, frozen: Manifest, settings: Make) -> 
     assert Lessons(frozen, examples, settings(steps=9)).steps == 9
 
 
+@pytest.mark.parametrize("query", ["the [SEG]", "ж" * 1_500], ids=["reserved", "many tokens"])
 def test_a_query_that_cannot_be_asked_is_not_taught(
-    store: Store, frozen: Manifest, settings: Make
+    store: Store, frozen: Manifest, settings: Make, tiny: Path, query: str
 ) -> None:
+    engine = ReadEngine.load(tiny)
+    model = engine.model
+    askable = partial(
+        can_be_asked,
+        characters=2_000,
+        config=model.config,
+        settings=model.settings.prompt,
+        tokenizer=engine.tokenizer,
+    )
     examples = TrainingSets(store).examples(frozen)
-    odd = [replace(row, query="the [SEG]") if row.split == "train" else row for row in examples]
+    odd = [replace(row, query=query) if row.split == "train" else row for row in examples]
     first = next(at for at, row in enumerate(odd) if row.split == "train")
     odd[first] = examples[first]
-    lessons = Lessons(frozen, odd, settings())
+    lessons = Lessons(frozen, odd, settings(), askable)
     assert lessons.refused == sum(row.split == "train" for row in examples) - 1
     rows = {
         row.id for one in shown(lessons, 20) if isinstance(one, StoredLesson) for row in one.rows
