@@ -166,9 +166,10 @@ class Recipe:
 
     ``scene_side`` is the longer side, in pixels, of the pictures that SAM sees, ``tower_side`` the
     shorter side of those that only the CLIP tower and the language model see (both are their view's
-    sides: more would be scaled away; pictures for both are as large as either needs). Masks are compared at ``loss_side``, twice SAM's own resolution: at full size that took a
-    fifth of a step. The learning rate rises over the first ``warmup`` steps of each stage. In the
-    last stage it falls along a cosine of the minutes to ``last_rate`` times its peak.
+    sides: more would be scaled away; pictures for both are as large as either needs). Masks are
+    compared at ``loss_side``, twice SAM's own resolution: at full size that took a fifth of a step.
+    The learning rate rises over the first ``warmup`` steps of each stage. In the last stage it
+    falls along a cosine of the minutes to ``last_rate`` times its peak.
     """
 
     layout: Layout = "tiny"
