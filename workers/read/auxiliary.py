@@ -28,13 +28,21 @@ def similarity_loss(maps: Tensor, coverage: Tensor, size: int) -> Tensor:
     """
     peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
     wanted = coverage / peak
+    low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
+    normalized = (maps - low) / (high - low).clamp(min=1e-6)
+    distance = (normalized - wanted).square() * (1 + _OBJECT * wanted)
+    return map_entropy(maps, wanted, size) + 2 * distance.mean()
+
+
+def map_entropy(maps: Tensor, wanted: Tensor, size: int) -> Tensor:
+    """Cross-entropy () of similarity maps (M, T), as logits, to what is wanted (M, T) in [0, 1].
+
+    A map of which nothing is wanted learns to be low everywhere. ``size`` is that of the states.
+    """
     entropy = functional.binary_cross_entropy_with_logits(
         maps * (_SHARPNESS / size**0.5), wanted, reduction="none"
     )
-    weight = 1 + _OBJECT * wanted
-    low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
-    normalized = (maps - low) / (high - low).clamp(min=1e-6)
-    return ((entropy + 2 * (normalized - wanted).square()) * weight).mean()
+    return (entropy * (1 + _OBJECT * wanted)).mean()
 
 
 def central_coverage(truths: Sequence[Tensor], side: int) -> Tensor:

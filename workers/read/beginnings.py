@@ -41,32 +41,26 @@ def shared_hidden(
         return model.hidden(embeddings)
     groups = [[row for row, one in enumerate(image_index) if one == n] for n in numbers]
     own, slots = embeddings.shape[1] - shared, max(len(rows) for rows in groups)
-    picture = torch.tensor([number for number, rows in enumerate(groups) for _ in rows])
-    slot = torch.tensor([place for rows in groups for place, _ in enumerate(rows)])
-    order = torch.tensor([row for rows in groups for row in rows])
-    starts = embeddings[[rows[0] for rows in groups], :shared]
-    ends = embeddings.new_zeros((len(groups), slots, own, embeddings.shape[2]))
-    ends[picture, slot] = embeddings[order, shared:]
-    mask, positions = (part.to(embeddings.device) for part in _layout(shared, slots, own))
+    device = embeddings.device
+    firsts = torch.tensor([rows[0] for rows in groups], device=device)
+    padded = [[*rows, *rows[:1] * (slots - len(rows))] for rows in groups]
+    ends = embeddings[:, shared:].index_select(0, torch.tensor(padded, device=device).flatten())
+    starts = embeddings[:, :shared].index_select(0, firsts)
+    positions = torch.arange(shared + own, device=device)
     states = model.llama.model(
-        inputs_embeds=torch.cat([starts, ends.flatten(1, 2)], dim=1),
-        attention_mask=mask.expand(len(groups), 1, -1, -1),
-        position_ids=positions[None],
+        inputs_embeds=torch.cat([starts, ends.reshape(len(groups), slots * own, -1)], dim=1),
+        attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
+        position_ids=torch.cat([positions[:shared], positions[shared:].repeat(slots)])[None],
         use_cache=False,
+        shared=shared,
+        own=own,
     ).last_hidden_state
-    ends = states[:, shared:].unflatten(1, (slots, own))[picture, slot]
-    return torch.cat([states[picture, :shared], ends], dim=1)[order.argsort()]
-
-
-def _layout(shared: int, slots: int, own: int) -> tuple[Tensor, Tensor]:
-    """Who sees whom, bool (T, T), and positions (T,), of a shared start and ``slots`` ends."""
-    total = shared + slots * own
-    mask = torch.zeros((total, total), dtype=torch.bool)
-    mask[:, :shared] = True
-    mask[:shared] = torch.ones((shared, total), dtype=torch.bool).tril()
-    triangle = torch.ones((own, own), dtype=torch.bool).tril()
-    for slot in range(slots):
-        part = slice(shared + slot * own, shared + (slot + 1) * own)
-        mask[part, part] = triangle
-    ends = torch.arange(shared, shared + own).repeat(slots)
-    return mask, torch.cat([torch.arange(shared), ends])
+    picture = torch.tensor([numbers.index(one) for one in image_index], device=device)
+    place = {
+        row: group * slots + slot
+        for group, rows in enumerate(groups)
+        for slot, row in enumerate(rows)
+    }
+    slot = torch.tensor([place[row] for row in range(len(image_index))], device=device)
+    ends = states[:, shared:].reshape(len(groups) * slots, own, -1).index_select(0, slot)
+    return torch.cat([states[:, :shared].index_select(0, picture), ends], dim=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
+from workers.read.attention import ATTENTION
 from workers.read.config import LlamaSizes, ReadConfig, ReadSettings
 from workers.read.masks import SegMask, SegToken, seg_masks
 from workers.read.sam import Sam
@@ -65,12 +66,14 @@ class ReadModel(nn.Module):
     def embed(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
         """Embed ids (L,), replacing the one -200 by image tokens (T, D): (L - 1 + T, D).
 
-        All have the type of the image tokens, also where the embeddings learn in float32.
+        Several rows, (R, L) and (R, T, D), must have it at the same place. All get the type of the
+        image tokens, also where the embeddings learn in float32.
         """
-        place = image_place(input_ids)
+        place = image_place(input_ids.reshape(-1, input_ids.shape[-1])[0])
         embeddings = self.llama.model.embed_tokens
-        before, after = embeddings(input_ids[:place]), embeddings(input_ids[place + 1 :])
-        return torch.cat([before.to(image_tokens), image_tokens, after.to(image_tokens)])
+        before = embeddings(input_ids[..., :place]).to(image_tokens)
+        after = embeddings(input_ids[..., place + 1 :]).to(image_tokens)
+        return torch.cat([before, image_tokens, after], dim=-2)
 
     def hidden(self, embeddings: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """States (R, L, D) after the final norm; ``cache``, if given, is read and extended.
@@ -112,5 +115,6 @@ def _llama_config(sizes: LlamaSizes) -> LlamaConfig:
         num_key_value_heads=sizes.key_value_heads,
         rms_norm_eps=sizes.norm_eps,
         max_position_embeddings=sizes.max_positions,
+        attn_implementation=ATTENTION,
         rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
     )

@@ -67,7 +67,8 @@ class TrainingLosses:
     order, each with its similarity map (T,), points and mask logits; ``segment_rows`` names the row
     of each, and ``embedding`` (A, P, g, g) is SAM's of their A images, in order. ``hidden``
     (R, L, D) are the states of all rows, and ``seg_states`` the row and the position of the state
-    that predicted each ``[SEG]``. So a recipe can add losses of its own.
+    that predicted each ``[SEG]``. ``image_tokens`` (B, T, D) are what the language model got of
+    the pictures. So a recipe can add losses of its own.
     """
 
     loss: Tensor
@@ -81,6 +82,7 @@ class TrainingLosses:
     embedding: Tensor
     hidden: Tensor
     seg_states: tuple[tuple[int, int], ...]
+    image_tokens: Tensor
 
 
 def training_step_losses(
@@ -101,9 +103,7 @@ def training_step_losses(
     rows = range(len(batch.input_ids))
     places = [image_place(batch.input_ids[row]) for row in rows]
     image_tokens = model.image_tokens(model.clip_features(batch.clip_views))
-    embeddings = torch.stack(
-        [model.embed(batch.input_ids[row], image_tokens[batch.image_index[row]]) for row in rows]
-    )
+    embeddings = _embeddings(model, batch, image_tokens, places)
     shared = common_beginning(batch.input_ids, image_tokens.shape[1])
     hidden = shared_hidden(model, embeddings, batch.image_index, shared)
     ce = weights.ce * _answer_loss(model, hidden, batch.labels, places)
@@ -135,6 +135,7 @@ def training_step_losses(
         embedding=embedding,
         hidden=hidden,
         seg_states=tuple(seg_states),
+        image_tokens=image_tokens,
     )
 
 
@@ -155,14 +156,30 @@ def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
     return 1 - (overlap + DICE_EPSILON) / (total + DICE_EPSILON)
 
 
+def _embeddings(
+    model: ReadModel, batch: TrainingBatch, image_tokens: Tensor, places: Sequence[int]
+) -> Tensor:
+    """Embedded rows (R, L - 1 + T, D) with the image tokens (B, T, D) of their pictures."""
+    index = torch.tensor(batch.image_index, device=image_tokens.device)
+    tokens = image_tokens.index_select(0, index)
+    if len(set(places)) == 1:
+        return model.embed(batch.input_ids, tokens)
+    return torch.stack(
+        [model.embed(ids, own) for ids, own in zip(batch.input_ids, tokens, strict=True)]
+    )
+
+
 def _answer_loss(model: ReadModel, hidden: Tensor, labels: Tensor, places: Sequence[int]) -> Tensor:
-    """Mean cross-entropy over every labeled token of the batch; each is predicted one before."""
-    states, targets = [], []
-    for row, place in enumerate(places):
-        labeled = (labels[row] != IGNORED).nonzero()[:, 0]
-        states.append(hidden[row, _expanded(labeled, place, hidden, labels) - 1])
-        targets.append(labels[row, labeled])
-    return functional.cross_entropy(model.logits(torch.cat(states)), torch.cat(targets))
+    """Mean cross-entropy over every labeled token of the batch; each is predicted one before.
+
+    Nothing predicts the first token of a row, so its label does not count.
+    """
+    rows, columns = (labels[:, 1:] != IGNORED).nonzero().unbind(1)
+    columns = columns + 1
+    positions = _expanded(rows, columns, places, hidden.shape[1] - labels.shape[1]) - 1
+    return functional.cross_entropy(
+        model.logits(states_at(hidden, rows, positions)), labels[rows, columns]
+    )
 
 
 def _seg_states(
@@ -170,11 +187,9 @@ def _seg_states(
 ) -> list[tuple[int, int]]:
     """Row and position of the state that predicted each ``[SEG]`` of the answers, in row order."""
     answers = (batch.input_ids == batch.seg_id) & (batch.labels != IGNORED)
-    found = []
-    for row, column in answers.nonzero().tolist():
-        position = _expanded(torch.tensor(column), places[row], hidden, batch.input_ids)
-        found.append((row, int(position) - 1))
-    return found
+    rows, columns = answers.nonzero().unbind(1)
+    positions = _expanded(rows, columns, places, hidden.shape[1] - batch.labels.shape[1]) - 1
+    return list(zip(rows.tolist(), positions.tolist(), strict=True))
 
 
 def _masks_of(
@@ -202,14 +217,8 @@ def _similarity_maps(
     hidden: Tensor, seg_states: Sequence[tuple[int, int]], places: Sequence[int], count: int
 ) -> Tensor:
     """Similarity (M, T), in float32, of each ``[SEG]`` to its picture's image tokens."""
-    return torch.stack(
-        [
-            (hidden[row, places[row] : places[row] + count] * hidden[row, position])
-            .float()
-            .sum(dim=-1)
-            for row, position in seg_states
-        ]
-    )
+    states, image_states = _seg_and_image_states(hidden, seg_states, places, count)
+    return (image_states * states[:, None]).float().sum(dim=-1)
 
 
 def _seg_tokens(
@@ -219,25 +228,45 @@ def _seg_tokens(
     seg_states: Sequence[tuple[int, int]],
     places: Sequence[int],
 ) -> list[SegToken]:
-    images = _images_of(batch, [row for row, _ in seg_states])
-    embeddings = dict(zip(images, embedding, strict=True))
+    if not seg_states:
+        return []
+    numbers = _images_of(batch, [row for row, _ in seg_states])
+    embeddings = dict(zip(numbers, embedding, strict=True))
     count = hidden.shape[1] - batch.input_ids.shape[1] + 1
-    tokens = []
-    for row, position in seg_states:
-        image, place = batch.image_index[row], places[row]
-        tokens.append(
-            SegToken(
-                state=hidden[row, position],
-                image_states=hidden[row, place : place + count],
-                embedding=embeddings[image],
-                image_hw=batch.image_hw[image],
-                resized_hw=batch.resized_hw[image],
-            )
+    states, image_states = _seg_and_image_states(hidden, seg_states, places, count)
+    images = [batch.image_index[row] for row, _ in seg_states]
+    return [
+        SegToken(
+            state=state,
+            image_states=around,
+            embedding=embeddings[image],
+            image_hw=batch.image_hw[image],
+            resized_hw=batch.resized_hw[image],
         )
-    return tokens
+        for state, around, image in zip(states, image_states, images, strict=True)
+    ]
 
 
-def _expanded(columns: Tensor, place: int, hidden: Tensor, ids: Tensor) -> Tensor:
-    """Positions in the sequence whose placeholder was replaced by image tokens."""
-    extra = hidden.shape[1] - ids.shape[1]
+def _seg_and_image_states(
+    hidden: Tensor, seg_states: Sequence[tuple[int, int]], places: Sequence[int], count: int
+) -> tuple[Tensor, Tensor]:
+    """States (M, D) of ``[SEG]`` tokens, and (M, T, D) of the image tokens of their rows."""
+    rows, positions = torch.tensor(seg_states, device=hidden.device).unbind(1)
+    starts = torch.tensor([places[row] for row, _ in seg_states], device=hidden.device)
+    tokens = starts[:, None] + torch.arange(count, device=hidden.device)
+    return states_at(hidden, rows, positions), states_at(hidden, rows[:, None], tokens)
+
+
+def states_at(hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    """The states (..., D) of ``hidden`` (R, L, D) at rows and positions (...).
+
+    All at once: the gradient of each single choice would be as large as ``hidden``.
+    """
+    index = rows * hidden.shape[1] + positions
+    return hidden.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def _expanded(rows: Tensor, columns: Tensor, places: Sequence[int], extra: int) -> Tensor:
+    """Positions in sequences whose placeholders were replaced by ``extra`` + 1 image tokens."""
+    place = torch.tensor(places, device=rows.device)[rows]
     return columns + extra * (columns > place)

@@ -5,6 +5,7 @@ import re
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from workers.read.attention import ATTENTION
 from workers.read.config import ClipSizes, ReadConfig
 from workers.read.errors import CheckpointError
 
@@ -21,6 +22,7 @@ def build_tower(sizes: ClipSizes) -> CLIPVisionModel:
             patch_size=sizes.patch,
             hidden_act=sizes.activation,
             layer_norm_eps=sizes.norm_eps,
+            attn_implementation=ATTENTION,
         )
     )
 
