@@ -1,5 +1,8 @@
 """Where the objects of a scene go, and which colors and shapes they have."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -126,7 +129,7 @@ def _is_visible(objects: list[SceneObject], size: tuple[int, int], difficulty: D
     if min(gaps) < _NEAREST - 2 * difficulty.hidden_share:
         return False
     check = (round(_CHECK_SIDE * size[0] / min(size)), round(_CHECK_SIDE * size[1] / min(size)))
-    masks = visible_masks(objects, check)
+    masks = unhidden([_checked_cover(item, check) for item in objects])
     for item, mask in zip(objects, masks, strict=True):
         least = max(item.area * (1 - difficulty.hidden_share), difficulty.least_visible)
         if mask.mean() < least:
@@ -134,11 +137,20 @@ def _is_visible(objects: list[SceneObject], size: tuple[int, int], difficulty: D
     return True
 
 
-def visible_masks(objects: list[SceneObject], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return bool (objects, H, W): where each object is seen, nearer ones hiding farther ones."""
-    masks = np.zeros((len(objects), *size), dtype=bool)
-    for number, item in enumerate(objects):
-        mask = cover(item, size) > 0.5  # noqa: PLR2004
+@lru_cache(maxsize=64)
+def _checked_cover(item: SceneObject, check: tuple[int, int]) -> NDArray[np.float32]:
+    """Return :func:`cover`, kept: each try at a place for an object looks at all earlier ones."""
+    return cover(item, check)
+
+
+def unhidden(covers: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Return bool (objects, H, W): where each object is seen, nearer ones hiding farther ones.
+
+    ``covers`` are what :func:`cover` returns of the objects, the farthest first.
+    """
+    masks = np.zeros((len(covers), *covers[0].shape), dtype=bool)
+    for number, covered in enumerate(covers):
+        mask = covered > 0.5  # noqa: PLR2004
         masks[:number] &= ~mask
         masks[number] = mask
     return masks

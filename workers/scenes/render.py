@@ -3,7 +3,7 @@
 import numpy as np
 
 from workers.scenes.difficulty import EASY, Difficulty
-from workers.scenes.layout import cover, picture_size, place_objects, visible_masks
+from workers.scenes.layout import cover, picture_size, place_objects, unhidden
 from workers.scenes.paint import add_object, background, finish
 from workers.scenes.queries import ask
 from workers.scenes.records import Query, Scene, SceneObject
@@ -45,7 +45,8 @@ def render(
         size = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
     look = np.random.default_rng((seed, index, _LOOK))
     picture = background(look, size, difficulty.texture)
-    for item in objects:
-        picture = add_object(look, picture, cover(item, size), item.color, difficulty.texture)
+    covers = [cover(item, size) for item in objects]
+    for item, covered in zip(objects, covers, strict=True):
+        picture = add_object(look, picture, covered, item.color, difficulty.texture)
     image = finish(look, picture, difficulty.texture)
-    return Scene(seed, index, image, objects, visible_masks(list(objects), size), queries)
+    return Scene(seed, index, image, objects, unhidden(covers), queries)
