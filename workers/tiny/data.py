@@ -1,8 +1,10 @@
 """From scenes to training batches: pictures, prompts with answers, and dense truth."""
 
+import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -18,12 +20,18 @@ from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import TrainingBatch
 from workers.scenes import Difficulty, Query, Scene, render
-from workers.tiny.objective import SUBPIXELS, SceneTargets, Step
+from workers.tiny.objective import PLACE, SUBPIXELS, SceneTargets, Step
 from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.vocabulary import ANSWER
 
+_POLITE = 15
+"""Niceness of processes that draw: on few cores a step, which they prepare for, goes first."""
+
 _STRIDE = 1000
 """Indices of scenes between the first of one step and the first of the next."""
+
+_AGAIN_AFTER = 40
+"""Steps after which pictures of the CLIP tower come again, mirrored."""
 
 _TOWER, _OUTLINE = 1_000_000_000, 2_000_000_000
 """Index of the first scene that only the CLIP tower sees, and only SAM's encoder."""
@@ -52,10 +60,13 @@ class SceneSteps(IterableDataset[bytes]):
         cv2.setNumThreads(0)
         torch.set_num_threads(1)
         worker = get_worker_info()
+        if worker:
+            os.nice(_POLITE)
         place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         number = self.first + place
+        draw = lru_cache(maxsize=self.stage.pictures * _AGAIN_AFTER)(render)
         while True:
-            scenes = step_scenes(self.recipe, self.stage, number)
+            scenes = step_scenes(self.recipe, self.stage, number, draw)
             step = build_step(scenes, self.recipe, self.stage, self.config, self.tokenizer)
             yield pickle.dumps(step)
             number += workers
@@ -70,24 +81,47 @@ class StepScenes:
     outline: Sequence[Scene] = ()
 
 
-def step_scenes(recipe: Recipe, stage: Stage, number: int) -> StepScenes:
-    """Draw the scenes of step ``number``, each as large as the views of those that see it."""
+def step_scenes(
+    recipe: Recipe, stage: Stage, number: int, draw: Callable[..., Scene] = render
+) -> StepScenes:
+    """Draw the scenes of step ``number``, each as large as the views of those that see it.
+
+    ``draw`` is :func:`render`, perhaps one that remembers.
+    """
     knobs = recipe.difficulty
     if stage.queries is not None:
         knobs = replace(knobs, queries=(stage.queries, stage.queries))
 
-    def drawn(first: int, count: int, longer: int | None, shorter: int | None) -> list[Scene]:
+    def drawn(
+        first: int, count: int, longer: int | None, shorter: int | None, number: int = number
+    ) -> list[Scene]:
         start = first + number * _STRIDE
-        return [
-            render(recipe.seed, start + place, knobs, longer, shorter) for place in range(count)
-        ]
+        return [draw(recipe.seed, start + place, knobs, longer, shorter) for place in range(count)]
 
     longer = recipe.scene_side if stage.compares_masks else None
     asked = drawn(0, stage.scenes, longer, recipe.tower_side)
+    tower = drawn(_TOWER, stage.tower_scenes, None, recipe.tower_side)
+    if stage.tower_again and number >= _AGAIN_AFTER:
+        earlier = number - _AGAIN_AFTER
+        again = drawn(_TOWER, stage.tower_again, None, recipe.tower_side, earlier)
+        tower += [mirrored(scene) for scene in again]
     return StepScenes(
         asked=[scene for scene in asked if scene.queries],
-        tower=drawn(_TOWER, stage.tower_scenes, None, recipe.tower_side),
+        tower=tower,
         outline=drawn(_OUTLINE, stage.outline_scenes, recipe.scene_side, None),
+    )
+
+
+def mirrored(scene: Scene) -> Scene:
+    """Return a scene seen in a mirror; without its queries, which may name sides."""
+    height, width = scene.image.shape[:2]
+    objects = (replace(item, x=width / min(height, width) - item.x) for item in scene.objects)
+    return replace(
+        scene,
+        image=np.ascontiguousarray(scene.image[:, ::-1]),
+        masks=np.ascontiguousarray(scene.masks[:, :, ::-1]),
+        objects=tuple(objects),
+        queries=(),
     )
 
 
@@ -174,17 +208,17 @@ def scene_targets(
     tower = [clip_view(scene.image, config.clip_view) for scene in scenes.tower]
     outline = [sam_view(scene.image, sam.image)[0] for scene in scenes.outline]
     cells = [_sam_cells(scene, difficulty, config) for scene in seen_by_sam]
+    asked_cells = [_central_cells(scene, side, difficulty) for scene in scenes.asked]
+    tower_cells = [_central_cells(scene, side, difficulty) for scene in scenes.tower]
     classes = 1 + len(difficulty.colors) + len(difficulty.shapes)
     return SceneTargets(
-        token_classes=_stack(
-            [_central_classes(one, side, difficulty) for one in scenes.asked], (side**2, classes)
-        ),
+        token_classes=_stack([one for one, _ in asked_cells], (side**2, classes)),
+        token_places=_stack([one for _, one in asked_cells], (side**2, 1 + PLACE)),
         sam_classes=_stack([one for one, _ in cells], (sam.grid**2, classes)),
         foreground=_stack([one for _, one in cells], (SUBPIXELS * sam.grid,) * 2),
         tower_views=_stack(tower, (3, config.clip.image, config.clip.image)),
-        tower_classes=_stack(
-            [_central_classes(one, side, difficulty) for one in scenes.tower], (side**2, classes)
-        ),
+        tower_classes=_stack([one for one, _ in tower_cells], (side**2, classes)),
+        tower_places=_stack([one for _, one in tower_cells], (side**2, 1 + PLACE)),
         outline_views=_stack(outline, (3, sam.image, sam.image)),
         colors=len(difficulty.colors),
     )
@@ -231,9 +265,30 @@ def _stack(arrays: Sequence[NDArray[np.float32]], shape: tuple[int, ...]) -> Ten
     return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros((0, *shape))
 
 
-def _central_classes(scene: Scene, side: int, difficulty: Difficulty) -> NDArray[np.float32]:
+def _central_cells(
+    scene: Scene, side: int, difficulty: Difficulty
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the classes of the central square's cells (n * n, Q), and their places (n * n, 4)."""
     shares = np.stack([central_shares(mask, side) for mask in scene.masks])
-    return _classes(scene, shares, difficulty)
+    return _classes(scene, shares, difficulty), _places(scene, shares)
+
+
+def _places(scene: Scene, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Say of each cell which object covers most of it, see ``SceneTargets.token_places``."""
+    height, width = (pixels / min(scene.image.shape[:2]) for pixels in scene.image.shape[:2])
+    objects = np.array(
+        [
+            (
+                item.x - (width - 1) / 2,
+                item.y - (height - 1) / 2,
+                0.5 * np.log(item.area * width * height),
+            )
+            for item in scene.objects
+        ],
+        np.float32,
+    )
+    flat = shares.reshape(len(shares), -1)
+    return np.concatenate([flat.max(axis=0)[:, None], objects[flat.argmax(axis=0)]], axis=1)
 
 
 def _classes(

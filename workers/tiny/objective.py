@@ -1,25 +1,33 @@
-"""What the tiny model is trained on: READ's losses, and four that make training from scratch fast.
+"""What the tiny model is trained on: READ's losses, and seven that make training from scratch fast.
 
 A small model that starts from noise learns to place points only after a long while, and SAM's
 encoder has no pretrained features to offer. The auxiliary losses give both something direct to
-learn; the heads that three of them need are thrown away at export.
+learn; the heads that five of them need are thrown away at export.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workers.read.auxiliary import central_coverage, map_entropy
 from workers.read.config import ReadConfig
 from workers.read.model import ReadModel, image_place
-from workers.read.train import IGNORED, TrainingBatch, training_step_losses
+from workers.read.train import IGNORED, TrainingBatch, states_at, training_step_losses
 from workers.tiny.recipe import Recipe, Stage
 
-PARTS = ("ce", "bce", "dice", "similarity", "quality", "presence", "tokens", "patches", "outlines")
+PARTS = (
+    *("ce", "bce", "dice", "similarity", "quality", "presence", "search"),
+    *("tokens", "token_places", "patches", "patch_places", "outlines"),
+)
 """All losses, in the order of the loss curve; those of parts that rest are missing from it."""
 
 _MASK_PARTS = ("bce", "dice", "quality")
+
+PLACE = 3
+"""Numbers that say where an object is and how large: see :class:`SceneTargets`."""
 
 SUBPIXELS = 4  # foreground is asked for at so many places a side of SAM's image cells
 
@@ -34,13 +42,19 @@ class SceneTargets:
     (E, T, Q) and ``sam_classes`` (B + O, g * g, Q); ``colors`` counts the colors. ``foreground``
     (B + O, 4g, 4g): share of each place that any object covers. The B are missing from the last two
     when none of their masks is going to be compared.
+
+    ``token_places`` (B, T, 4) and ``tower_places`` (E, T, 4) tell of the object that covers most of
+    a cell: how much of the cell it covers, its center from the left and from the top, and half the
+    logarithm of its area, in sides of the central square.
     """
 
     token_classes: Tensor
+    token_places: Tensor
     sam_classes: Tensor
     foreground: Tensor
     tower_views: Tensor
     tower_classes: Tensor
+    tower_places: Tensor
     outline_views: Tensor
     colors: int
 
@@ -62,6 +76,8 @@ class AuxiliaryHeads(nn.Module):
         self.cells = nn.Linear(config.sam.prompt, classes)
         self.foreground = nn.Linear(config.sam.prompt, SUBPIXELS**2)
         self.patches = nn.Linear(config.llama.hidden, classes)
+        self.token_places = nn.Linear(config.llama.hidden, PLACE)
+        self.patch_places = nn.Linear(config.llama.hidden, PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +94,36 @@ def tiny_losses(
     """Run the forward pass of a stage's step and return the losses of all that see something."""
     targets, weights = step.targets, recipe.auxiliary
     parts: dict[str, Tensor] = {}
-    seen, embeddings = [], []
+    seen, embeddings, patches = [], [], []
     if step.batch is not None:
         losses = training_step_losses(
             model, step.batch, recipe.losses, compared_masks(step.batch, stage.masks)
         )
         resting = () if losses.segments else _MASK_PARTS
         parts |= {name: getattr(losses, name) for name in PARTS[:5] if name not in resting}
-        presence = _presence_loss(model, losses.hidden, step.batch)
-        tokens = _token_loss(model, heads, losses.hidden, step.batch, targets)
-        parts |= {"presence": weights.presence * presence, "tokens": weights.tokens * tokens}
+        first = _first_states(model, losses.hidden, step.batch)
+        presence = _presence_loss(model, first, step.batch)
+        states = _image_states(model, losses.hidden, step.batch)
+        tokens = class_loss(heads.tokens(states), targets.token_classes, targets.colors)
+        places = place_loss(heads.token_places(states), targets.token_places)
+        parts |= {
+            "presence": weights.presence * presence,
+            "search": weights.search * search_loss(first, states, losses.seg_states, step.batch),
+            "tokens": weights.tokens * tokens,
+            "token_places": weights.places * places,
+        }
         seen = sorted({step.batch.image_index[row] for row in losses.segment_rows})
         embeddings = [losses.embedding] if seen else []
+        patches.append(losses.image_tokens)
     if len(targets.tower_views):
-        states = model.image_tokens(model.clip_features(targets.tower_views))
-        loss = class_loss(heads.patches(states), targets.tower_classes, targets.colors)
-        parts["patches"] = weights.patches * loss
+        patches.append(model.image_tokens(model.clip_features(targets.tower_views)))
+    if patches:
+        states = torch.cat(patches)
+        classes = torch.cat([targets.token_classes, targets.tower_classes])
+        truth = torch.cat([targets.token_places, targets.tower_places])
+        loss = class_loss(heads.patches(states), classes, targets.colors)
+        places = place_loss(heads.patch_places(states), truth)
+        parts |= {"patches": weights.patches * loss, "patch_places": weights.places * places}
     if len(targets.outline_views):
         asked = len(targets.foreground) - len(targets.outline_views)
         seen += range(asked, len(targets.foreground))
@@ -130,27 +160,55 @@ def class_loss(logits: Tensor, shares: Tensor, colors: int) -> Tensor:
     return total
 
 
-def _presence_loss(model: ReadModel, hidden: Tensor, batch: TrainingBatch) -> Tensor:
-    """Cross-entropy () of the first token of every answer."""
-    count = model.config.clip.side**2
+def _first_tokens(batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+    """Rows (R,) and the columns (R,) of the first token of their answers."""
     first = (batch.labels != IGNORED).int().argmax(dim=1)
-    rows = torch.arange(len(first), device=first.device)
-    states = hidden[rows, first + count - 2]  # count - 1 more positions, and one token earlier
-    return functional.cross_entropy(model.logits(states), batch.labels[rows, first])
+    return torch.arange(len(first), device=first.device), first
 
 
-def _token_loss(
-    model: ReadModel,
-    heads: AuxiliaryHeads,
-    hidden: Tensor,
-    batch: TrainingBatch,
-    targets: SceneTargets,
+def _first_states(model: ReadModel, hidden: Tensor, batch: TrainingBatch) -> Tensor:
+    """States (R, D), of ``hidden`` (R, L, D), that predict the first token of every answer."""
+    rows, first = _first_tokens(batch)
+    count = model.config.clip.side**2
+    return states_at(hidden, rows, first + count - 2)  # count - 1 more positions, one token earlier
+
+
+def _presence_loss(model: ReadModel, first: Tensor, batch: TrainingBatch) -> Tensor:
+    """Cross-entropy () of the first token of every answer, of the states (R, D) before it."""
+    return functional.cross_entropy(model.logits(first), batch.labels[_first_tokens(batch)])
+
+
+def search_loss(
+    first: Tensor, states: Tensor, seg_states: Sequence[tuple[int, int]], batch: TrainingBatch
 ) -> Tensor:
-    """Cross-entropy () of color and shape of the image tokens, of states (R, L, D)."""
+    """Cross-entropy () of the similarity of the states before an answer (R, D) to image tokens.
+
+    It shall be that to the tokens of the object, of ``states`` (B, T, D), and none where the object
+    is absent: who has to say yes or no learns to look.
+    """
+    seen = states.index_select(0, torch.tensor(batch.image_index, device=states.device))
+    maps = (seen * first[:, None]).float().sum(dim=-1)
+    wanted = torch.zeros_like(maps)
+    if seg_states:
+        coverage = central_coverage(batch.masks, round(maps.shape[1] ** 0.5))
+        peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
+        wanted[[row for row, _ in seg_states]] = coverage / peak
+    return map_entropy(maps, wanted, first.shape[1])
+
+
+def place_loss(told: Tensor, truth: Tensor) -> Tensor:
+    """Mean distance () of places (..., 3) from the true ones (..., 4), weighted by coverage."""
+    weight = truth[..., 0]
+    distance = (told.float() - truth[..., 1:]).abs().sum(dim=-1)
+    return (distance * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _image_states(model: ReadModel, hidden: Tensor, batch: TrainingBatch) -> Tensor:
+    """The states (B, T, D) of the pictures' image tokens, of states (R, L, D)."""
     place, count = image_place(batch.input_ids[0]), model.config.clip.side**2
     first_rows = [list(batch.image_index).index(image) for image in range(len(batch.clip_views))]
-    logits = heads.tokens(hidden[first_rows, place : place + count])
-    return class_loss(logits, targets.token_classes, targets.colors)
+    rows = torch.tensor(first_rows, device=hidden.device)
+    return hidden.narrow(1, place, count).index_select(0, rows)
 
 
 def _outline_loss(

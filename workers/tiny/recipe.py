@@ -89,13 +89,20 @@ def sharp_config(vocabulary: int) -> ReadConfig:
     """Sizes of :func:`tiny_config` with four times the CLIP tokens, for small objects on two cores.
 
     Telling small objects apart is what the language model's tokens are for; an outline of half as
-    many pixels costs a part of an object's IoU, a wrong choice all of it.
+    many pixels costs a part of an object's IoU, a wrong choice all of it. Half as many attention
+    heads, twice as wide, halve the cost of attention on a CPU.
     """
     tiny = tiny_config(vocabulary)
     view = ClipViewSettings(shortest_side=224, crop=224)
-    return replace(tiny, clip=replace(tiny.clip, image=view.crop), clip_view=view)
+    return replace(
+        tiny,
+        clip=replace(tiny.clip, heads=3, image=view.crop),
+        llama=replace(tiny.llama, heads=3, key_value_heads=3),
+        clip_view=view,
+    )
 
 
+Optimizer = Literal["adamw", "muon"]
 Layout = Literal["tiny", "sharp", "fine"]
 _CONFIGS: dict[Layout, Callable[[int], ReadConfig]] = {
     "tiny": tiny_config,
@@ -110,15 +117,19 @@ class AuxiliaryWeights:
 
     Attributes:
         presence: cross-entropy of the answer's first token alone, which says yes or no.
+        search: similarity of the same place's state to the image tokens of its object; to none when
+            the object is absent.
         tokens: color and shape of each image token, from the language model's states.
-        patches: color and shape of each CLIP patch of the tower's own scenes, before the language
-            model.
+        patches: color and shape of each CLIP patch, before the language model.
+        places: center and size of the object at each image token and at each patch.
         outlines: foreground, color and shape, from SAM's image embedding.
     """
 
     presence: float = 3.0
+    search: float = 1.0
     tokens: float = 0.5
     patches: float = 2.0
+    places: float = 2.0
     outlines: float = 0.5
 
 
@@ -137,6 +148,8 @@ class Stage:
             queries have a similarity map to learn from.
         tower_scenes: pictures for the CLIP tower alone: it needs many to learn shapes and costs
             little, the rest of the model the other way round.
+        tower_again: of those, so many of an earlier step come again, mirrored: a picture takes as
+            long to draw as to learn from.
         outline_scenes: pictures for SAM's encoder alone.
     """
 
@@ -145,12 +158,18 @@ class Stage:
     queries: int | None = None
     masks: int | None = None
     tower_scenes: int = 16
+    tower_again: int = 0
     outline_scenes: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a stage whose steps could be empty: a scene may have no query."""
         if self.tower_scenes + self.outline_scenes == 0:
             raise ValueError("a stage needs tower_scenes or outline_scenes, or a step may be empty")
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are drawn a step."""
+        return self.scenes + self.tower_scenes + self.outline_scenes
 
     @property
     def compares_masks(self) -> bool:
@@ -168,6 +187,7 @@ class Recipe:
     shorter side of those that only the CLIP tower and the language model see (both are their view's
     sides: more would be scaled away; pictures for both are as large as either needs). Masks are
     compared at ``loss_side``, twice SAM's own resolution: at full size that took a fifth of a step.
+    ``optimizer`` moves the matrices of linear layers; AdamW moves all else.
     The learning rate rises over the first ``warmup`` steps of each stage. In the last stage it
     falls along a cosine of the minutes to ``last_rate`` times its peak.
     """
@@ -184,6 +204,7 @@ class Recipe:
     rate: float = 1e-3
     last_rate: float = 0.02
     warmup: int = 60
+    optimizer: Optimizer = "adamw"
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     averaging: float = 0.997
@@ -251,12 +272,14 @@ SHARP = replace(
     layout="sharp",
     minutes=175.0,
     stages=(
-        Stage(minutes=30, scenes=0, tower_scenes=24, outline_scenes=8),
-        Stage(minutes=85, scenes=6, queries=16, masks=0, tower_scenes=6),
-        Stage(scenes=5, queries=12, masks=4, tower_scenes=4),
+        Stage(minutes=15, scenes=0, tower_scenes=12, tower_again=12, outline_scenes=4),
+        Stage(minutes=60, scenes=6, queries=16, masks=0, tower_scenes=4, tower_again=4),
+        Stage(scenes=5, queries=12, masks=4, tower_scenes=3, tower_again=3),
     ),
     tower_side=224,
     difficulty=replace(HARD, pairs="training"),
+    optimizer="muon",
+    rate=2e-3,
 )
 PRESETS = {"cpu": CPU, "gpu": GPU, "sharp": SHARP}
 """``cpu`` made the bundled weights; ``sharp`` learns hard scenes on two cores."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import AdamW
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from workers.read.model import ReadModel
@@ -29,7 +29,7 @@ class TrainingState:
     model: ReadModel
     heads: AuxiliaryHeads
     average: AveragedModel
-    optimizer: AdamW
+    optimizers: tuple[Optimizer, ...]
     kind: str
     step: int = 0
     seconds: float = 0.0
@@ -49,7 +49,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "kind": self.kind,
             **self.place,
         }
@@ -60,12 +60,18 @@ class TrainingState:
         """Continue from a state that :meth:`save` wrote.
 
         Raises:
-            ValueError: it is of another recipe, or of an earlier version of this program.
+            ValueError: it is of another recipe or optimizer, or of an earlier version of this
+                program.
         """
         content = torch.load(path, map_location="cpu", weights_only=True)
         self.check(content, path)
-        for name in ("model", "heads", "average", "optimizer"):
+        if len(content.get("optimizers", ())) != len(self.optimizers):
+            message = f"{path}: was trained with another optimizer; train into a new folder"
+            raise ValueError(message)
+        for name in ("model", "heads", "average"):
             getattr(self, name).load_state_dict(content[name])
+        for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         self.move_to(content)
 
     def check(self, told: Mapping[str, Any], path: Path) -> None:

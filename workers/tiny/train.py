@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch.optim import AdamW
+from torch import nn
+from torch.nn import Parameter
+from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from workers.read.checkpoint import load_model
@@ -123,13 +125,32 @@ def fresh_state(recipe: Recipe, vocabulary: int, device: str = "cpu") -> Trainin
     classes = 1 + len(recipe.difficulty.colors) + len(recipe.difficulty.shapes)
     heads = AuxiliaryHeads(model.config, classes).to(device)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
-    optimizer = AdamW(
-        [*model.parameters(), *heads.parameters()],
-        lr=recipe.rate,
-        betas=(0.9, 0.98),
-        weight_decay=recipe.weight_decay,
+    optimizers = build_optimizers(model, heads, recipe)
+    return TrainingState(model, heads, average, optimizers, recipe.kind)
+
+
+def build_optimizers(
+    model: ReadModel, heads: AuxiliaryHeads, recipe: Recipe
+) -> tuple[Optimizer, ...]:
+    """Return AdamW for everything, or Muon for the linear layers' matrices and AdamW for the rest.
+
+    Muon makes all directions of a matrix' update equally long, here of an AdamW update's length
+    (https://arxiv.org/abs/2502.16982). What chooses tokens is not a matrix in that sense.
+    """
+    chosen: list[Parameter] = []
+    if recipe.optimizer == "muon":
+        linear = (part for part in model.modules() if isinstance(part, nn.Linear))
+        chosen = [part.weight for part in linear if part is not model.llama.lm_head]
+    known = {id(weight) for weight in chosen}
+    rest = [weight for weight in model.parameters() if id(weight) not in known]
+    decay = recipe.weight_decay
+    adamw = AdamW(
+        [*rest, *heads.parameters()], lr=recipe.rate, betas=(0.9, 0.98), weight_decay=decay
     )
-    return TrainingState(model, heads, average, optimizer, recipe.kind)
+    if not chosen:
+        return (adamw,)
+    muon = Muon(chosen, lr=recipe.rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    return (adamw, muon)
 
 
 def start_from(state: TrainingState, folder: Path) -> None:
@@ -159,13 +180,15 @@ def run_step(state: TrainingState, step: Step, recipe: Recipe) -> tuple[TinyLoss
     """Take one optimizer step; returns its losses and its learning rate."""
     stage = recipe.stages[state.stage]
     rate = learning_rate(recipe, state)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
     losses = tiny_losses(state.model, state.heads, step, recipe, stage)
-    state.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
-    state.optimizer.step()
+    for optimizer in state.optimizers:
+        optimizer.step()
     state.average.update_parameters(state.model)
     state.step += 1
     state.scenes += 0 if step.batch is None else len(step.batch.clip_views)
@@ -235,6 +258,7 @@ def main() -> None:
     parser.add_argument("--difficulty", choices=DIFFICULTIES, help="else the preset's")
     parser.add_argument("--seed", type=int, help="of weights and scenes")
     parser.add_argument("--scenes", type=int, help="pictures a step")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="else the preset's")
     parser.add_argument("--no-sasp", action="store_true", help="prompt SAM by [SEG] alone")
     parser.add_argument("--workers", type=int, help="processes that draw scenes")
     parser.add_argument("--bfloat16", action="store_true", help="autocast")
@@ -273,7 +297,8 @@ def chosen_recipe(arguments: argparse.Namespace, preset: str) -> Recipe:
         recipe = replace(recipe, difficulty=replace(HARD, pairs="training"))
     if arguments.difficulty == "easy":
         recipe = replace(recipe, difficulty=EASY)
-    told = {"minutes": arguments.minutes, "seed": arguments.seed}
+    names = ("minutes", "seed", "optimizer")
+    told = {name: getattr(arguments, name) for name in names}
     if arguments.scenes is not None:
         asking = (
             replace(one, scenes=arguments.scenes) if one.scenes else one for one in recipe.stages

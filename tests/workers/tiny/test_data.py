@@ -14,6 +14,7 @@ from workers.tiny.data import (
     StepScenes,
     build_step,
     central_shares,
+    mirrored,
     step_scenes,
     training_steps,
     view_shares,
@@ -102,6 +103,34 @@ def test_no_scene_is_shown_twice(recipe: Recipe) -> None:
     shown = [step_scenes(recipe, stage, number) for number in (0, 1)]
     indices = [one.index for step in shown for one in (*step.asked, *step.tower, *step.outline)]
     assert len(set(indices)) == 12
+
+
+def test_pictures_of_the_tower_come_again_in_a_mirror(recipe: Recipe) -> None:
+    stage = Stage(scenes=0, tower_scenes=2, tower_again=1)
+    earlier = step_scenes(recipe, stage, 2).tower
+    *new, again = step_scenes(recipe, stage, 42).tower
+    assert [scene.index for scene in new] == [42_000 + earlier[0].index - 2_000 + n for n in (0, 1)]
+    assert np.array_equal(again.image[:, ::-1], earlier[0].image)
+    assert np.array_equal(again.masks[:, :, ::-1], earlier[0].masks)
+    assert not again.queries
+
+
+def test_places_are_those_of_the_objects(recipe: Recipe, tokenizer: ReadTokenizer) -> None:
+    scene = render(45, 0, EASY, max_side=128)
+    stage, config = Stage(scenes=0, tower_scenes=2), tiny_config(len(tokenizer))
+    shown = StepScenes(tower=[scene, mirrored(scene)])
+    places, turned = build_step(shown, recipe, stage, config, tokenizer).targets.tower_places
+    side, edge = config.clip.side, min(scene.image.shape[:2])
+    top, left = ((length - edge) / 2 for length in scene.image.shape[:2])
+    for item, mask in zip(scene.objects, scene.masks, strict=True):
+        cell = int(central_shares(mask, side).argmax())
+        share, x, y, size = places[cell].tolist()
+        assert share > 0.5
+        assert (x * edge + left, y * edge + top) == pytest.approx((item.x * edge, item.y * edge))
+        assert np.exp(2 * size) * edge**2 == pytest.approx(item.area * mask.size, rel=1e-4)
+    grid, other = places.reshape(side, side, 4), turned.reshape(side, side, 4).flip(1)
+    covered = grid[..., 0] > 0.9
+    torch.testing.assert_close(other[covered][:, 1], 1 - grid[covered][:, 1], atol=1e-4, rtol=0)
 
 
 def test_a_step_holds_what_its_stage_shows(tokenizer: ReadTokenizer) -> None:

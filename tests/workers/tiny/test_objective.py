@@ -8,7 +8,15 @@ from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import training_step_losses
 from workers.scenes import EASY, render
 from workers.tiny.data import StepScenes, build_step
-from workers.tiny.objective import PARTS, Step, class_loss, compared_masks, tiny_losses
+from workers.tiny.objective import (
+    PARTS,
+    Step,
+    class_loss,
+    compared_masks,
+    place_loss,
+    search_loss,
+    tiny_losses,
+)
 from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.state import TrainingState
 
@@ -18,6 +26,34 @@ def test_classes_cost_nothing_where_they_are_sure_and_right() -> None:
     sure = (shares * 2 - 1) * 30
     assert float(class_loss(sure, shares, colors=2)) == pytest.approx(0, abs=1e-5)
     assert float(class_loss(-sure, shares, colors=2)) > 10
+
+
+def test_places_count_by_what_is_covered() -> None:
+    truth = torch.tensor([[1.0, 0.2, 0.4, -1.0], [0.5, 0.6, 0.4, -1.0], [0.0, 9.0, 9.0, 9.0]])
+    assert float(place_loss(truth[:, 1:], truth)) == 0
+    off = truth[:, 1:] + torch.tensor([[0.1, 0.0, 0.2], [0.0, 0.6, 0.0], [7.0, 7.0, 7.0]])
+    assert float(place_loss(off, truth)) == pytest.approx((0.3 + 0.5 * 0.6) / 1.5)
+    assert float(place_loss(off, torch.zeros_like(truth))) == 0
+
+
+def test_an_absent_object_is_looked_for_nowhere(state: TrainingState, step: Step) -> None:
+    """The state before a denial learns to be unlike every image token; not that before a mask."""
+    batch = step.batch
+    rows = torch.arange(len(batch.labels))
+    present = {row for row, _ in training_step_losses(state.model, batch, compared=()).seg_states}
+    absent = [row for row in rows.tolist() if row not in present]
+    assert absent
+    assert present
+    states = torch.ones((len(batch.clip_views), state.model.config.clip.side**2, 4))
+    seg_states = [(row, 0) for row in sorted(present)]
+
+    def loss(similarity: float, chosen: list[int]) -> float:
+        first = torch.zeros((len(rows), 4))
+        first[chosen] = similarity
+        return float(search_loss(first, states, seg_states, batch))
+
+    assert loss(-5, absent) < loss(0, absent) < loss(5, absent)
+    assert loss(-5, sorted(present)) > loss(-5, absent)
 
 
 def test_so_many_masks_of_each_picture_are_compared(state: TrainingState, step: Step) -> None:
@@ -57,7 +93,7 @@ def test_encoders_learn_alone_where_nothing_is_asked(
     step = build_step(shown, recipe, stage, state.model.config, tokenizer)
     losses = tiny_losses(state.model, state.heads, step, recipe, stage)
     losses.total.backward()
-    assert set(losses.parts) == {"patches", "outlines"}
+    assert set(losses.parts) == {"patches", "patch_places", "outlines"}
     assert learns(state.model.clip.embeddings)
     assert learns(state.model.sam.image_encoder)
     assert not learns(state.model.llama)
@@ -72,7 +108,7 @@ def test_the_language_model_learns_without_masks(
     step = build_step(shown, recipe, stage, state.model.config, tokenizer)
     losses = tiny_losses(state.model, state.heads, step, recipe, stage)
     losses.total.backward()
-    assert set(losses.parts) == {"ce", "similarity", "presence", "tokens"}
+    assert set(losses.parts) == set(PARTS) - {"bce", "dice", "quality", "outlines"}
     assert learns(state.model.llama)
     assert learns(state.model.clip.embeddings)
     assert not learns(state.model.sam.image_encoder)

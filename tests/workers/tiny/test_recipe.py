@@ -78,14 +78,31 @@ def test_another_kind_of_training_is_not_gone_on_with(
 
 def test_the_command_line_changes_a_preset() -> None:
     asked = argparse.Namespace(
-        preset=None, minutes=3.0, seed=5, scenes=None, difficulty="hard", no_sasp=True
+        preset=None,
+        minutes=3.0,
+        seed=5,
+        optimizer="muon",
+        scenes=None,
+        difficulty="hard",
+        no_sasp=True,
     )
     recipe = chosen_recipe(asked, "cpu")
     assert recipe == replace(
-        CPU, minutes=3.0, seed=5, use_sasp=False, difficulty=replace(HARD, pairs="training")
+        CPU,
+        minutes=3.0,
+        seed=5,
+        optimizer="muon",
+        use_sasp=False,
+        difficulty=replace(HARD, pairs="training"),
     )
     asked = argparse.Namespace(
-        preset=None, minutes=None, seed=None, scenes=4, difficulty=None, no_sasp=False
+        preset=None,
+        minutes=None,
+        seed=None,
+        optimizer=None,
+        scenes=4,
+        difficulty=None,
+        no_sasp=False,
     )
     (only,) = GPU.stages
     assert chosen_recipe(asked, "gpu") == replace(GPU, stages=(replace(only, scenes=4),))

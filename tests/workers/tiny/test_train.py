@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -16,7 +17,15 @@ from workers.tiny.export import export
 from workers.tiny.objective import PARTS, Step
 from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.state import LossCurve, TrainingState
-from workers.tiny.train import Place, fresh_state, learning_rate, run_step, start_from, train
+from workers.tiny.train import (
+    Place,
+    build_optimizers,
+    fresh_state,
+    learning_rate,
+    run_step,
+    start_from,
+    train,
+)
 
 
 def test_a_few_steps_on_one_batch_lower_the_loss(
@@ -28,12 +37,15 @@ def test_a_few_steps_on_one_batch_lower_the_loss(
     assert last < 0.9 * first
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_takes_the_steps_of_an_unbroken_one(
-    state: TrainingState, step: Step, recipe: Recipe, tmp_path: Path
+    optimizer: Literal["adamw", "muon"], step: Step, recipe: Recipe, tmp_path: Path
 ) -> None:
+    recipe = replace(recipe, optimizer=optimizer)
+    state = fresh_state(recipe, 903)
     run_step(state, step, recipe)
     state.save(tmp_path / "state.pt")
-    resumed = fresh_state(replace(recipe, seed=1), state.model.config.llama.vocab)
+    resumed = fresh_state(replace(recipe, seed=1), 903)
     resumed.load(tmp_path / "state.pt")
     assert resumed.step == 1
     for one in (state, resumed):
@@ -42,6 +54,29 @@ def test_a_resumed_run_takes_the_steps_of_an_unbroken_one(
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in state.average.state_dict().items():
         assert torch.equal(value, resumed.average.state_dict()[name]), name
+
+
+def test_every_weight_has_one_optimizer(state: TrainingState, recipe: Recipe) -> None:
+    muon = replace(recipe, optimizer="muon")
+    for asked, count_ in ((recipe, 1), (muon, 2)):
+        optimizers = build_optimizers(state.model, state.heads, asked)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        moved = [id(weight) for group in groups for weight in group["params"]]
+        weights = {
+            id(weight) for part in (state.model, state.heads) for weight in part.parameters()
+        }
+        assert len(optimizers) == count_
+        assert len(moved) == len(weights)
+        assert set(moved) == weights
+
+
+def test_a_state_of_another_optimizer_is_refused(
+    state: TrainingState, recipe: Recipe, tmp_path: Path
+) -> None:
+    state.save(tmp_path / "state.pt")
+    other = fresh_state(replace(recipe, optimizer="muon"), state.model.config.llama.vocab)
+    with pytest.raises(ValueError, match=r"state\.pt: was trained with another optimizer"):
+        other.load(tmp_path / "state.pt")
 
 
 def test_the_rate_rises_then_falls(state: TrainingState) -> None:
@@ -132,8 +167,8 @@ def test_all_stages_of_a_training_are_gone_through(
     assert state.place == {"step": 4, "seconds": 4, "scenes": 3, "stage": 2, "began": 2}
     rows = list(csv.DictReader((tmp_path / "curve.csv").read_text(encoding="utf-8").splitlines()))
     told = [{name for name in PARTS if row[name]} for row in rows]
-    assert told[0] == {"patches", "outlines"}
-    assert told[1] == {"ce", "similarity", "presence", "tokens", "patches"}
+    assert told[0] == {"patches", "patch_places", "outlines"}
+    assert told[1] == set(PARTS) - {"bce", "dice", "quality", "outlines"}
     assert told[2] == told[3] == set(PARTS)
 
 
