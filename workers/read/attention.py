@@ -36,16 +36,16 @@ def attend(
     """
     if not shared:
         return _attend(module, query, key, value, attention_mask, options=options), None
-    beginning = [states[:, :, :shared] for states in (query, key, value)]
-    ends = [_ends(states, shared, own) for states in (query, key, value)]
+    beginning = query[:, :, :shared], key[:, :, :shared], value[:, :, :shared]
     starts = _attend(module, *beginning, None, options=options)
     slots = (query.shape[2] - shared) // own
-    key, value = (
-        torch.cat([seen.repeat_interleave(slots, dim=0), end], dim=2)
-        for seen, end in zip(beginning[1:], ends[1:], strict=True)
+    seen_keys, seen_values = (
+        torch.cat([seen.repeat_interleave(slots, dim=0), _ends(states, shared, own)], dim=2)
+        for seen, states in zip(beginning[1:], (key, value), strict=True)
     )
     causal = torch.ones((own, shared + own), dtype=torch.bool, device=query.device).tril(shared)
-    states = _attend(module, ends[0], key, value, causal[None, None], options=options)
+    ends = _ends(query, shared, own)
+    states = _attend(module, ends, seen_keys, seen_values, causal[None, None], options=options)
     return torch.cat([starts, states.unflatten(0, (-1, slots)).flatten(1, 2)], dim=1), None
 
 

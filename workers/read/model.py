@@ -34,6 +34,7 @@ class ReadModel(nn.Module):
         self.clip = build_tower(config.clip)
         self.projector = build_projector(config)
         self.llama = LlamaForCausalLM(_llama_config(config.llama))
+        self.llama.set_attn_implementation(ATTENTION)
         self.query_head = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, config.sam.prompt)
         )
@@ -115,6 +116,5 @@ def _llama_config(sizes: LlamaSizes) -> LlamaConfig:
         num_key_value_heads=sizes.key_value_heads,
         rms_norm_eps=sizes.norm_eps,
         max_position_embeddings=sizes.max_positions,
-        attn_implementation=ATTENTION,
         rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
     )

@@ -12,7 +12,7 @@ from workers.read.errors import CheckpointError
 
 def build_tower(sizes: ClipSizes) -> CLIPVisionModel:
     """Build a CLIP vision tower with fresh weights."""
-    return CLIPVisionModel(
+    tower = CLIPVisionModel(
         CLIPVisionConfig(
             hidden_size=sizes.hidden,
             intermediate_size=sizes.intermediate,
@@ -22,9 +22,10 @@ def build_tower(sizes: ClipSizes) -> CLIPVisionModel:
             patch_size=sizes.patch,
             hidden_act=sizes.activation,
             layer_norm_eps=sizes.norm_eps,
-            attn_implementation=ATTENTION,
         )
     )
+    tower.set_attn_implementation(ATTENTION)
+    return tower
 
 
 def patch_features(tower: CLIPVisionModel, views: Tensor, select_layer: int) -> Tensor:

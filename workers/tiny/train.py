@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
-from torch.nn import Parameter
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -137,7 +136,7 @@ def build_optimizers(
     Muon makes all directions of a matrix' update equally long, here of an AdamW update's length
     (https://arxiv.org/abs/2502.16982). What chooses tokens is not a matrix in that sense.
     """
-    chosen: list[Parameter] = []
+    chosen: list[Tensor] = []
     if recipe.optimizer == "muon":
         linear = (part for part in model.modules() if isinstance(part, nn.Linear))
         chosen = [part.weight for part in linear if part is not model.llama.lm_head]
