@@ -1,4 +1,4 @@
-"""The checkpoint in the repository: complete, small, and what its evaluation says."""
+"""The checkpoints in the repository: complete, small, and what their evaluations say."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,18 @@ import pytest
 
 from workers.read.engine import ReadEngine
 from workers.read.identity import fingerprint
-from workers.scenes import render
+from workers.scenes import EASY, HARD, render
 from workers.tiny.evaluate import evaluate
-from workers.tiny.recipe import SASP
 
 _BYTES = 16_000_000
 
 
-@pytest.fixture(scope="module")
-def bundled(repository: Path) -> Path:
-    return repository / "configs" / "models" / "tiny"
+DIFFICULTY = {"tiny": EASY, "sharp": HARD}
+
+
+@pytest.fixture(scope="module", params=DIFFICULTY)
+def bundled(request: pytest.FixtureRequest, repository: Path) -> Path:
+    return repository / "configs" / "models" / request.param
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +42,20 @@ def test_its_evaluation_is_of_these_weights(bundled: Path) -> None:
     assert report["mean_iou"] > report["blind_mean_iou"] + 0.2
 
 
-def test_it_finds_what_it_is_asked_for(engine: ReadEngine) -> None:
-    report = evaluate(engine, seed=61, count=10)
+def test_it_finds_what_it_is_asked_for(engine: ReadEngine, bundled: Path) -> None:
+    report = evaluate(engine, seed=61, count=10, difficulty=DIFFICULTY[bundled.name])
     assert report.mean_iou >= 0.4
     assert report.present_recall >= 0.7
 
 
 def test_its_answers_come_with_points(engine: ReadEngine) -> None:
-    assert engine.model.settings.sasp == SASP
+    settings = engine.model.settings.sasp
+    assert settings is not None
     scene = render(62, 0)
     query = next(query for query in scene.queries if query.present)
     (answer,) = engine.predict(scene.image, [query.text])
     for segment in answer.segments:
-        assert 0 < len(segment.points_xy) <= SASP.num_points
+        assert 0 < len(segment.points_xy) <= settings.num_points
         assert segment.mask.shape == scene.image.shape[:2]
 
 
