@@ -4,8 +4,9 @@ The scenes train and test the tiny checkpoint and fill the demo. numpy, Pillow a
 """
 
 from workers.scenes.difficulty import DIFFICULTIES, EASY, HARD, Difficulty
-from workers.scenes.records import Query, Scene, SceneObject
+from workers.scenes.records import Query, Relation, Scene, SceneObject, Side
 from workers.scenes.render import describe, render
+from workers.scenes.view import along
 from workers.scenes.write import write_scenes
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "HARD",
     "Difficulty",
     "Query",
+    "Relation",
     "Scene",
     "SceneObject",
+    "Side",
+    "along",
     "describe",
     "render",
     "write_scenes",

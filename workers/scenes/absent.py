@@ -2,7 +2,7 @@
 
 from workers.scenes import phrases
 from workers.scenes.records import Query, QueryKind
-from workers.scenes.view import View, neighbors
+from workers.scenes.view import View, neighbors, related
 
 
 def _instead(view: View, color: str | None, shape: str | None) -> str | None:
@@ -100,13 +100,13 @@ def _absent_neighbor(view: View) -> Query | None:
     found = neighbors(view)
     if found is None:
         return None
-    anchor, color, shape, group, side, others, gaps = found
-    if len(group) < 2 or not others or any(gap > -0.05 for gap in gaps):  # noqa: PLR2004
+    others = found.others
+    if len(found.group) < 2 or not others or any(gap > -0.05 for gap in found.gaps):  # noqa: PLR2004
         return None
-    word = phrases.pick(view.rng, phrases.RELATIONS[side])
-    phrase = f"{phrases.noun(view.rng, color, shape)} {word} the {anchor.name}"
+    phrase = related(view, found)
     there = view.objects[others[int(view.rng.integers(len(others)))]].name
-    return Query(phrases.wrap(view.rng, phrase), "relation", (), phrases.denial(phrase, there))
+    text, denial = phrases.wrap(view.rng, phrase), phrases.denial(phrase, there)
+    return Query(text, "relation", (), denial, found.relation)
 
 
 def absent_count(view: View) -> Query | None:

@@ -1,6 +1,12 @@
 """The words of queries and denials: noun phrases, ways to ask, uses of things."""
 
+from typing import TypeVar
+
 import numpy as np
+
+from workers.scenes.records import Side
+
+_Text = TypeVar("_Text", bound=str)
 
 # What a reasoning query may ask for, and which shapes answer it.
 USES: dict[str, tuple[str, ...]] = {
@@ -23,7 +29,7 @@ USES: dict[str, tuple[str, ...]] = {
 }
 _THINGS = ("object", "thing", "shape", "item")
 _PLURALS = {"fish": "fish", "cross": "crosses"}
-SIDES = {
+SIDES: dict[Side, tuple[str, ...]] = {
     "left": ("leftmost {}", "{} on the left", "{} furthest to the left", "left {}"),
     "right": ("rightmost {}", "{} on the right", "{} furthest to the right", "right {}"),
     "top": ("topmost {}", "{} at the top", "highest {}", "upper {}"),
@@ -33,7 +39,7 @@ SIZES = {
     "large": ("largest {}", "biggest {}", "big {}", "large {}"),
     "small": ("smallest {}", "small {}", "little {}", "tiny {}"),
 }
-RELATIONS = {
+RELATIONS: dict[Side, tuple[str, ...]] = {
     "left": ("left of", "to the left of"),
     "right": ("right of", "to the right of"),
     "top": ("above", "over"),
@@ -52,7 +58,7 @@ _QUESTIONS = (
 _MANY_QUESTIONS = ("Where are {}?", "Can you find {}?", "Please show me {}.", "Segment {}.")
 
 
-def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+def pick(rng: np.random.Generator, options: tuple[_Text, ...]) -> _Text:
     """Return one of the options at random."""
     return options[int(rng.integers(len(options)))]
 

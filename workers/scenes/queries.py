@@ -12,7 +12,7 @@ from workers.scenes import absent as absences
 from workers.scenes import phrases
 from workers.scenes.difficulty import Difficulty, is_held_out
 from workers.scenes.records import Query, QueryKind, SceneObject
-from workers.scenes.view import View, along, group_of, neighbors
+from workers.scenes.view import View, along, group_of, neighbors, related
 
 _MARGIN = 0.15  # of the shorter side: how clearly an object must lie further to a side
 _SIZE_RATIO = 1.6  # of areas: how clearly an object must be larger
@@ -152,14 +152,14 @@ def _relation(view: View) -> Query | None:
     found = neighbors(view)
     if found is None:
         return None
-    anchor, color, shape, group, side, others, gaps = found
-    beyond = [number for number, gap in zip(others, gaps, strict=True) if gap > _MARGIN]
+    gaps, alone = found.gaps, len(found.group) < 2  # noqa: PLR2004
+    beyond = [number for number, gap in zip(found.others, gaps, strict=True) if gap > _MARGIN]
     unclear = any(-0.05 < gap <= _MARGIN for gap in gaps)  # noqa: PLR2004
-    if len(beyond) != 1 or unclear or (view.difficulty.only_shared and len(group) < 2):  # noqa: PLR2004
+    if len(beyond) != 1 or unclear or (view.difficulty.only_shared and alone):
         return None
-    word = phrases.pick(view.rng, phrases.RELATIONS[side])
-    phrase = f"{phrases.noun(view.rng, color, shape)} {word} the {anchor.name}"
-    return Query(phrases.wrap(view.rng, phrase), "relation", tuple(beyond))
+    phrase = related(view, found)
+    text = phrases.wrap(view.rng, phrase)
+    return Query(text, "relation", tuple(beyond), relation=found.relation)
 
 
 def _count(view: View) -> Query | None:

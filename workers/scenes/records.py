@@ -34,18 +34,36 @@ class SceneObject:
         return f"{self.color} {self.shape}"
 
 
+Side = Literal["left", "right", "top", "bottom"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Something that shall lie to a ``side`` of an anchor.
+
+    ``anchor`` and ``foremost``, of what else the query says the one furthest to that side, are
+    indices into the scene's objects.
+    """
+
+    anchor: int
+    side: Side
+    foremost: int
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query with its truth.
 
     ``targets`` are indices into the scene's objects (several: their masks' union; none: absent).
-    ``denial`` is what to answer when there is none, empty otherwise.
+    ``denial`` is what to answer when there is none, empty otherwise. ``relation`` is that of a
+    query of this kind, unless its anchor is absent.
     """
 
     text: str
     kind: QueryKind
     targets: tuple[int, ...]
     denial: str = ""
+    relation: Relation | None = None
 
     @property
     def present(self) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from workers.scenes import phrases
 from workers.scenes.difficulty import Difficulty, is_held_out
-from workers.scenes.records import SceneObject
+from workers.scenes.records import Relation, SceneObject, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,36 @@ def group_of(view: View) -> tuple[str | None, str | None, list[int]]:
     return color, shape, view.having(color, shape)
 
 
-def along(item: SceneObject, side: str) -> float:
+def along(item: SceneObject, side: Side) -> float:
     """Return how far an object lies to a side, in shares of the picture's shorter side."""
     return {"left": -item.x, "right": item.x, "top": -item.y, "bottom": item.y}[side]
 
 
-Neighbors = tuple[SceneObject, str | None, str | None, list[int], str, list[int], Sequence[float]]
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """An anchor that its name singles out, a description, and a side.
+
+    ``group`` are all that fit the description, ``others`` those of them other than the anchor, and
+    ``gaps`` tell how far each of these lies beyond it.
+    """
+
+    anchor: int
+    color: str | None
+    shape: str | None
+    side: Side
+    group: Sequence[int]
+    others: Sequence[int]
+    gaps: Sequence[float]
+
+    @property
+    def relation(self) -> Relation:
+        """What a query about them asks for; there have to be others."""
+        foremost = self.others[int(np.argmax(self.gaps))]
+        return Relation(self.anchor, self.side, foremost)
 
 
 def neighbors(view: View) -> Neighbors | None:
-    """Draw an anchor that its name singles out, a description, and a side.
-
-    Also returns who fits the description, those of them other than the anchor, and how far each
-    of these lies beyond it.
-    """
+    """Draw an anchor that its name singles out, a description, and a side."""
     anchor = view.some_object()
     if len(view.having(anchor.color, anchor.shape)) != 1:
         return None
@@ -77,4 +93,12 @@ def neighbors(view: View) -> Neighbors | None:
     side = phrases.pick(view.rng, tuple(phrases.RELATIONS))
     others = [number for number in group if view.objects[number] is not anchor]
     gaps = [along(view.objects[n], side) - along(anchor, side) for n in others]
-    return anchor, color, shape, group, side, others, gaps
+    (number,) = view.having(anchor.color, anchor.shape)
+    return Neighbors(number, color, shape, side, group, others, gaps)
+
+
+def related(view: View, found: Neighbors) -> str:
+    """Return what is described, and its relation to the anchor, as a noun phrase."""
+    word = phrases.pick(view.rng, phrases.RELATIONS[found.side])
+    noun = phrases.noun(view.rng, found.color, found.shape)
+    return f"{noun} {word} the {view.objects[found.anchor].name}"
