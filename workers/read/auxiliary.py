@@ -26,8 +26,7 @@ def similarity_loss(maps: Tensor, coverage: Tensor, size: int) -> Tensor:
     what SasP thresholds, puts the best cells where the object covers most. ``size`` is that of the
     states whose dot products the maps are.
     """
-    peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
-    wanted = coverage / peak
+    wanted = of_best_cell(coverage)
     low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
     normalized = (maps - low) / (high - low).clamp(min=1e-6)
     distance = (normalized - wanted).square() * (1 + _OBJECT * wanted)
@@ -43,6 +42,11 @@ def map_entropy(maps: Tensor, wanted: Tensor, size: int) -> Tensor:
         maps * (_SHARPNESS / size**0.5), wanted, reduction="none"
     )
     return (entropy * (1 + _OBJECT * wanted)).mean()
+
+
+def of_best_cell(coverage: Tensor) -> Tensor:
+    """Coverage (M, T) as a share of each object's best cell, which a small object does not fill."""
+    return coverage / coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
 
 
 def central_coverage(truths: Sequence[Tensor], side: int) -> Tensor:

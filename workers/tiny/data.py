@@ -19,7 +19,7 @@ from workers.read.images import clip_view, sam_size, sam_view
 from workers.read.prompt import PromptSettings, question
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.train import TrainingBatch
-from workers.scenes import Difficulty, Query, Scene, render
+from workers.scenes import Difficulty, Query, Scene, Side, along, render
 from workers.tiny.objective import PLACE, SUBPIXELS, SceneTargets, Step
 from workers.tiny.recipe import Recipe, Stage
 from workers.tiny.vocabulary import ANSWER
@@ -88,9 +88,7 @@ def step_scenes(
 
     ``draw`` is :func:`render`, perhaps one that remembers.
     """
-    knobs = recipe.difficulty
-    if stage.queries is not None:
-        knobs = replace(knobs, queries=(stage.queries, stage.queries))
+    knobs = _knobs(recipe.difficulty, stage)
 
     def drawn(
         first: int, count: int, longer: int | None, shorter: int | None, number: int = number
@@ -110,6 +108,17 @@ def step_scenes(
         tower=tower,
         outline=drawn(_OUTLINE, stage.outline_scenes, recipe.scene_side, None),
     )
+
+
+def _knobs(difficulty: Difficulty, stage: Stage) -> Difficulty:
+    """Return the difficulty with as many queries, and of such kinds, as the stage asks."""
+    kinds = tuple(
+        (kind, often * stage.relations if kind == "relation" else often)
+        for kind, often in difficulty.kinds
+    )
+    most = stage.queries
+    queries = difficulty.queries if most is None else (most, most)
+    return replace(difficulty, queries=queries, kinds=kinds)
 
 
 def mirrored(scene: Scene) -> Scene:
@@ -220,8 +229,32 @@ def scene_targets(
         tower_classes=_stack([one for one, _ in tower_cells], (side**2, classes)),
         tower_places=_stack([one for _, one in tower_cells], (side**2, 1 + PLACE)),
         outline_views=_stack(outline, (3, sam.image, sam.image)),
+        relations=_relations(scenes.asked),
         colors=len(difficulty.colors),
     )
+
+
+def _relations(scenes: Sequence[Scene]) -> Tensor:
+    """Say where the ends of the relations lie that are asked for, see ``SceneTargets``."""
+    rows = [
+        (0.0, 0.0, 0.0)
+        if query.relation is None
+        else (
+            1.0,
+            _from_middle(scene, query.relation.anchor, query.relation.side),
+            _from_middle(scene, query.relation.foremost, query.relation.side),
+        )
+        for scene in scenes
+        for query in scene.queries
+    ]
+    return torch.tensor(rows).reshape(-1, 3)
+
+
+def _from_middle(scene: Scene, number: int, side: Side) -> float:
+    """How far to a side an object lies from the middle, in sides of the central square."""
+    height, width = (pixels / min(scene.image.shape[:2]) for pixels in scene.image.shape[:2])
+    item = scene.objects[number]
+    return along(replace(item, x=item.x - width / 2, y=item.y - height / 2), side)
 
 
 def _sam_cells(

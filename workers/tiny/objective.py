@@ -1,8 +1,8 @@
-"""What the tiny model is trained on: READ's losses, and seven that make training from scratch fast.
+"""What the tiny model is trained on: READ's losses, and eight that make training from scratch fast.
 
 A small model that starts from noise learns to place points only after a long while, and SAM's
 encoder has no pretrained features to offer. The auxiliary losses give both something direct to
-learn; the heads that five of them need are thrown away at export.
+learn; the heads that six of them need are thrown away at export.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.read.auxiliary import central_coverage, map_entropy
+from workers.read.auxiliary import central_coverage, map_entropy, of_best_cell
 from workers.read.config import ReadConfig
 from workers.read.model import ReadModel, image_place
 from workers.read.train import IGNORED, TrainingBatch, states_at, training_step_losses
@@ -20,7 +20,7 @@ from workers.tiny.recipe import Recipe, Stage
 
 PARTS = (
     *("ce", "bce", "dice", "similarity", "quality", "presence", "search"),
-    *("tokens", "token_places", "patches", "patch_places", "outlines"),
+    *("relations", "tokens", "token_places", "patches", "patch_places", "outlines"),
 )
 """All losses, in the order of the loss curve; those of parts that rest are missing from it."""
 
@@ -46,6 +46,10 @@ class SceneTargets:
     ``token_places`` (B, T, 4) and ``tower_places`` (E, T, 4) tell of the object that covers most of
     a cell: how much of the cell it covers, its center from the left and from the top, and half the
     logarithm of its area, in sides of the central square.
+
+    ``relations`` (R, 3) tell of the R rows: 1 where a relation is asked for, else 0, and how far to
+    its side the anchor, and the foremost of what is asked for, lie from the middle of the square.
+    Whether the latter lies further says whether there is such a thing.
     """
 
     token_classes: Tensor
@@ -56,6 +60,7 @@ class SceneTargets:
     tower_classes: Tensor
     tower_places: Tensor
     outline_views: Tensor
+    relations: Tensor
     colors: int
 
 
@@ -78,6 +83,7 @@ class AuxiliaryHeads(nn.Module):
         self.patches = nn.Linear(config.llama.hidden, classes)
         self.token_places = nn.Linear(config.llama.hidden, PLACE)
         self.patch_places = nn.Linear(config.llama.hidden, PLACE)
+        self.relations = nn.Linear(config.llama.hidden, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ def tiny_losses(
         parts |= {
             "presence": weights.presence * presence,
             "search": weights.search * search_loss(first, states, losses.seg_states, step.batch),
+            "relations": weights.relations * place_loss(heads.relations(first), targets.relations),
             "tokens": weights.tokens * tokens,
             "token_places": weights.places * places,
         }
@@ -191,13 +198,15 @@ def search_loss(
     wanted = torch.zeros_like(maps)
     if seg_states:
         coverage = central_coverage(batch.masks, round(maps.shape[1] ** 0.5))
-        peak = coverage.amax(dim=1, keepdim=True).clamp(min=1e-3)
-        wanted[[row for row, _ in seg_states]] = coverage / peak
+        wanted[[row for row, _ in seg_states]] = of_best_cell(coverage)
     return map_entropy(maps, wanted, first.shape[1])
 
 
 def place_loss(told: Tensor, truth: Tensor) -> Tensor:
-    """Mean distance () of places (..., 3) from the true ones (..., 4), weighted by coverage."""
+    """Mean distance () of places (..., n) from the true ones (..., 1 + n), weighted by the first.
+
+    That is how much of a cell an object covers, or whether a row asks for a relation.
+    """
     weight = truth[..., 0]
     distance = (told.float() - truth[..., 1:]).abs().sum(dim=-1)
     return (distance * weight).sum() / weight.sum().clamp(min=1)

@@ -122,6 +122,7 @@ class AuxiliaryWeights:
         tokens: color and shape of each image token, from the language model's states.
         patches: color and shape of each CLIP patch, before the language model.
         places: center and size of the object at each image token and at each patch.
+        relations: where a relation's two ends lie, from the state that says yes or no.
         outlines: foreground, color and shape, from SAM's image embedding.
     """
 
@@ -130,6 +131,7 @@ class AuxiliaryWeights:
     tokens: float = 0.5
     patches: float = 2.0
     places: float = 2.0
+    relations: float = 2.0
     outlines: float = 0.5
 
 
@@ -146,6 +148,8 @@ class Stage:
         queries: most queries about each; None: as many as the difficulty says.
         masks: most masks of each that are compared; None: all, 0: SAM does not see them. All their
             queries have a similarity map to learn from.
+        relations: how many times as often as elsewhere they ask for a relation: whether none of
+            several things lies so takes longest to learn.
         tower_scenes: pictures for the CLIP tower alone: it needs many to learn shapes and costs
             little, the rest of the model the other way round.
         tower_again: of those, so many of an earlier step come again, mirrored: a picture takes as
@@ -157,6 +161,7 @@ class Stage:
     scenes: int = 8
     queries: int | None = None
     masks: int | None = None
+    relations: float = 1.0
     tower_scenes: int = 16
     tower_again: int = 0
     outline_scenes: int = 0
@@ -274,12 +279,12 @@ SHARP = replace(
     stages=(
         Stage(minutes=15, scenes=0, tower_scenes=12, tower_again=12, outline_scenes=4),
         Stage(minutes=60, scenes=6, queries=16, masks=0, tower_scenes=4, tower_again=4),
-        Stage(scenes=5, queries=12, masks=4, tower_scenes=3, tower_again=3),
+        Stage(scenes=5, queries=16, masks=6, relations=3, tower_scenes=3, tower_again=3),
     ),
     tower_side=224,
     difficulty=replace(HARD, pairs="training"),
     optimizer="muon",
-    rate=2e-3,
+    rate=1.5e-3,
 )
 PRESETS = {"cpu": CPU, "gpu": GPU, "sharp": SHARP}
 """``cpu`` made the bundled weights; ``sharp`` learns hard scenes on two cores."""

@@ -105,6 +105,17 @@ def test_no_scene_is_shown_twice(recipe: Recipe) -> None:
     assert len(set(indices)) == 12
 
 
+def test_a_stage_asks_for_relations_as_often_as_it_says() -> None:
+    asked = Stage(scenes=12, queries=12, masks=0, tower_scenes=1)
+    shares = []
+    for stage in (asked, replace(asked, relations=4)):
+        scenes = step_scenes(SHARP, stage, 0).asked
+        kinds = [query.kind for scene in scenes for query in scene.queries]
+        assert len(kinds) > 100
+        shares.append(kinds.count("relation") / len(kinds))
+    assert shares[1] > 1.5 * shares[0]
+
+
 def test_pictures_of_the_tower_come_again_in_a_mirror(recipe: Recipe) -> None:
     stage = Stage(scenes=0, tower_scenes=2, tower_again=1)
     earlier = step_scenes(recipe, stage, 2).tower
@@ -131,6 +142,21 @@ def test_places_are_those_of_the_objects(recipe: Recipe, tokenizer: ReadTokenize
     grid, other = places.reshape(side, side, 4), turned.reshape(side, side, 4).flip(1)
     covered = grid[..., 0] > 0.9
     torch.testing.assert_close(other[covered][:, 1], 1 - grid[covered][:, 1], atol=1e-4, rtol=0)
+
+
+def test_ends_of_a_relation_say_whether_it_holds(tokenizer: ReadTokenizer) -> None:
+    stage = Stage(scenes=12, queries=12, masks=0, tower_scenes=1)
+    scenes = step_scenes(SHARP, stage, 0)
+    queries = [query for scene in scenes.asked for query in scene.queries]
+    step = build_step(scenes, SHARP, stage, SHARP.config(len(tokenizer)), tokenizer)
+    asked, anchor, foremost = step.targets.relations.unbind(1)
+    told = [query for query, one in zip(queries, asked.tolist(), strict=True) if one]
+    assert told == [query for query in queries if query.kind == "relation"]
+    holds = (foremost - anchor)[asked > 0]
+    assert [query.present for query in told] == (holds > 0.15).tolist()
+    assert [not query.present for query in told] == (holds < -0.05).tolist()
+    assert 0 < sum(query.present for query in told) < len(told)
+    assert step.targets.relations[:, 1:].abs().max() < 0.5
 
 
 def test_a_step_holds_what_its_stage_shows(tokenizer: ReadTokenizer) -> None:
