@@ -80,6 +80,7 @@ class Report:
     held_out: int
     held_out_mean_iou: float
     mean_iou_by_kind: dict[str, float]
+    presence_by_kind: dict[str, float]
 
     @property
     def bars(self) -> dict[str, bool]:
@@ -186,8 +187,11 @@ def _report(
     present = [item for item in scores if item.present]
     absent = [item for item in scores if not item.present]
     kinds: dict[str, list[float]] = defaultdict(list)
-    for item in present:
-        kinds[item.kind].append(item.iou)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for item in scores:
+        right[item.kind].append(item.present == item.answered_present)
+        if item.present:
+            kinds[item.kind].append(item.iou)
     large = [item for item in present if item.large]
     mean_iou, blind_iou = (_mean([item.iou for item in items]) for items in (present, blind))
     return Report(
@@ -198,7 +202,7 @@ def _report(
         absent=len(absent),
         mean_iou=mean_iou,
         ciou=_share(sum(i.intersection for i in present), sum(i.union for i in present)),
-        presence_accuracy=_mean([item.present == item.answered_present for item in scores]),
+        presence_accuracy=_mean([one for values in right.values() for one in values]),
         present_recall=_mean([item.answered_present for item in present]),
         absent_recall=_mean([not item.answered_present for item in absent]),
         points_inside=_share(sum(i.inside for i in present), sum(i.points for i in present)),
@@ -208,6 +212,7 @@ def _report(
         held_out=len(held_out),
         held_out_mean_iou=_mean([item.iou for item in held_out]),
         mean_iou_by_kind={kind: _mean(values) for kind, values in sorted(kinds.items())},
+        presence_by_kind={kind: _mean(values) for kind, values in sorted(right.items())},
     )
 
 

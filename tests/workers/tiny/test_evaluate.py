@@ -75,6 +75,7 @@ def test_the_truth_scores_one_and_a_foreign_query_less() -> None:
 def test_a_missed_object_costs_iou_and_presence() -> None:
     report = evaluate(Oracle(51, denied="color_shape"), seed=51, count=6)
     assert report.mean_iou_by_kind["color_shape"] == 0
+    assert report.presence_by_kind["color_shape"] < report.presence_by_kind["color"] == 1
     assert report.mean_iou == report.present_recall < 1
     assert report.absent_recall == 1
 
