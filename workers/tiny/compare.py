@@ -1,8 +1,9 @@
 """SasP against none, trained alike: ``python -m workers.tiny.compare --out DIR --minutes 5``.
 
 For every seed one training with points and one without, of equal minutes on equal scenes, each
-judged on the same held-out scenes. Started again it goes on where it stopped. The auxiliary loss on
-the similarity map is the same in both: without SasP the map is trained, but nothing reads it.
+judged on the same held-out scenes. Stages before the last use no points: they are trained once, and
+all trainings start from there. Started again it goes on where it stopped. The auxiliary loss on the
+similarity map is the same in both: without SasP the map is trained, but nothing reads it.
 """
 
 import argparse
@@ -60,19 +61,27 @@ def compare(
     out: Path, recipe: Recipe, place: Place, seeds: int, scenes: int
 ) -> tuple[list[Trial], dict[str, float]]:
     """Run all trials; returns them, and mean and standard deviation of the paired differences."""
-    trials = [
-        trial(
-            out / f"seed-{recipe.seed + number}-{'on' if use else 'off'}",
-            replace(recipe, seed=recipe.seed + number, use_sasp=use),
-            place,
-            scenes,
-        )
-        for number in range(seeds)
-        for use in (True, False)
-    ]
+    place = _common_start(out / "start", recipe, place)
+    trials = []
+    for number in range(seeds):
+        for use, name in ((True, "on"), (False, "off")):
+            seed = recipe.seed + number
+            chosen = replace(recipe, seed=seed, use_sasp=use)
+            found = trial(out / f"seed-{seed}-{name}", chosen, place, scenes)
+            sys.stderr.write(f"seed {seed}, SasP {name}: mean IoU {found.mean_iou:.3f}\n")
+            trials.append(found)
     gains = [on.mean_iou - off.mean_iou for on, off in zip(trials[::2], trials[1::2], strict=True)]
     spread = float(np.std(gains, ddof=1)) if seeds > 1 else float("nan")
     return trials, {"mean_gain": float(np.mean(gains)), "deviation": spread}
+
+
+def _common_start(out: Path, recipe: Recipe, place: Place) -> Place:
+    """Train the stages that no mask is compared in; returns the place of those that go on."""
+    if not recipe.last_begins:
+        return place
+    sys.stderr.write(f"{out}: {recipe.last_begins:g} minutes of training for all of them\n")
+    train(out, replace(recipe, minutes=recipe.last_begins), place)
+    return replace(place, start=out / "model")
 
 
 def main() -> None:
@@ -80,21 +89,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train with and without SasP, and compare.")
     parser.add_argument("--out", type=Path, required=True, help="folder of all trainings")
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each one's last stage")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=200, help="held-out scenes")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
+    parser.add_argument("--bfloat16", action="store_true", help="autocast while training")
     arguments = parser.parse_args()
     torch.set_float32_matmul_precision("high")
-    recipe = replace(PRESETS[arguments.preset], minutes=arguments.minutes)
-    if recipe.minutes <= recipe.last_begins:
-        parser.error(
-            f"{recipe.minutes:g} minutes train no mask: ask for more --minutes than the "
-            f"{recipe.last_begins:g} after which the preset's last stage begins"
-        )
-    place = Place(arguments.device, arguments.workers)
-    trials, gain = compare(arguments.out, recipe, place, arguments.seeds, arguments.count)
+    preset = PRESETS[arguments.preset]
+    recipe = replace(preset, minutes=preset.last_begins + arguments.minutes)
+    place = Place(arguments.device, arguments.workers, arguments.bfloat16)
+    try:
+        trials, gain = compare(arguments.out, recipe, place, arguments.seeds, arguments.count)
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
     shown = {"trials": [asdict(one) for one in trials], **gain}
     sys.stdout.write(json.dumps(shown) + "\n")
 

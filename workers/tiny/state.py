@@ -1,7 +1,7 @@
 """The training's state on disk: written whole or not at all, so that any stop can be resumed."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,23 +64,27 @@ class TrainingState:
                 program.
         """
         content = torch.load(path, map_location="cpu", weights_only=True)
-        self.check(content, path)
+        self.check(content, path, {self.kind})
         if len(content.get("optimizers", ())) != len(self.optimizers):
             message = f"{path}: was trained with another optimizer; train into a new folder"
             raise ValueError(message)
         for name in ("model", "heads", "average"):
-            getattr(self, name).load_state_dict(content[name])
+            try:
+                getattr(self, name).load_state_dict(content[name])
+            except RuntimeError as error:
+                message = f"{path}: its {name} has other weights; --start from the model beside it"
+                raise ValueError(message) from error
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.move_to(content)
 
-    def check(self, told: Mapping[str, Any], path: Path) -> None:
+    def check(self, told: Mapping[str, Any], path: Path, kinds: Collection[str]) -> None:
         """Check that this state can go on from what a file tells of another one.
 
         Raises:
-            ValueError: it is of another recipe, or does not tell its place.
+            ValueError: it is of none of the ``kinds``, or does not tell its place.
         """
-        if told.get("kind") != self.kind:
+        if told.get("kind") not in kinds:
             message = f"{path}: was trained with {told.get('kind')}, now asked for {self.kind}"
             raise ValueError(message)
         missing = [name for name in _PLACE if name not in told]

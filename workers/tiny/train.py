@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -38,6 +38,8 @@ _SAVE_EVERY = 120.0  # seconds
 _ANSWER_TOKENS = 48
 PLACE_FILE = "training.json"
 """Beside exported weights: how far their training was."""
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _begin(out: Path, recipe: Recipe, place: Place) -> tuple[TrainingState, Read
     if going_on:
         state.load(out / "state.pt")
     elif place.start is not None:
-        start_from(state, place.start)
+        start_from(state, place.start, recipe)
     return state, tokenizer
 
 
@@ -123,9 +125,23 @@ def fresh_state(recipe: Recipe, vocabulary: int, device: str = "cpu") -> Trainin
     model = ReadModel(recipe.config(vocabulary), settings).train().to(device)
     classes = 1 + len(recipe.difficulty.colors) + len(recipe.difficulty.shapes)
     heads = AuxiliaryHeads(model.config, classes).to(device)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
+    average = AveragedModel(model, multi_avg_fn=_averaging(recipe.averaging))
     optimizers = build_optimizers(model, heads, recipe)
     return TrainingState(model, heads, average, optimizers, recipe.kind)
+
+
+def _averaging(most: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """Return an exponential average of the last steps, of a ninth or so of them at most.
+
+    ``most`` is the share that the average keeps of itself a step when there have been many; a
+    short training's average would be half of what it began with.
+    """
+
+    def average(averages: _Tensors, weights: _Tensors, steps: Tensor | int) -> None:
+        kept = min(most, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(kept)(averages, weights, steps)
+
+    return average
 
 
 def build_optimizers(
@@ -152,8 +168,8 @@ def build_optimizers(
     return (adamw, muon)
 
 
-def start_from(state: TrainingState, folder: Path) -> None:
-    """Give a fresh state the weights and the place of an exported training.
+def start_from(state: TrainingState, folder: Path, recipe: Recipe) -> None:
+    """Give a fresh state the weights and the place of an exported training, with points or without.
 
     What an export leaves out, optimizer and read-outs, begins anew, so the rate rises again.
 
@@ -166,7 +182,7 @@ def start_from(state: TrainingState, folder: Path) -> None:
     except (OSError, ValueError) as error:
         message = f"{path}: cannot be read; --start needs the folder model/ of a training"
         raise ValueError(message) from error
-    state.check(told, path)
+    state.check(told, path, {replace(recipe, use_sasp=use).kind for use in (True, False)})
     weights = load_model(folder).state_dict()
     state.model.load_state_dict(weights)
     state.average.module.load_state_dict(weights)

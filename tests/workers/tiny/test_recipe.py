@@ -1,9 +1,11 @@
 """Presets: they fit, learn, keep held-out pairs out, and do not mix."""
 
 import argparse
+import json
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +14,11 @@ from workers.read.inspection import count_parameters, expected_headers
 from workers.read.tokenizer import ReadTokenizer
 from workers.scenes import HARD, render
 from workers.tiny.compare import compare
-from workers.tiny.compare import main as compare_main
 from workers.tiny.data import StepScenes, build_step, on_device, training_steps
 from workers.tiny.objective import Step
 from workers.tiny.recipe import CPU, GPU, PRESETS, SHARP, Recipe, Stage
 from workers.tiny.state import TrainingState
-from workers.tiny.train import Place, chosen_recipe, fresh_state, run_step
+from workers.tiny.train import Place, chosen_recipe, fresh_state, run_step, train
 
 LARGEST_BYTES = 16_000_000
 
@@ -140,15 +141,6 @@ def test_a_stage_that_may_show_nothing_is_refused() -> None:
         Stage(tower_scenes=0)
 
 
-def test_a_comparison_that_would_train_no_mask_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["compare", "--out", str(tmp_path), "--preset", "sharp"])
-    with pytest.raises(SystemExit):
-        compare_main()
-    assert "5 minutes train no mask" in capsys.readouterr().err
-
-
 def test_trainings_with_and_without_points_are_compared_once(
     recipe: Recipe, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -161,3 +153,28 @@ def test_trainings_with_and_without_points_are_compared_once(
     assert [(one.sasp, one.steps) for one in trials] == [(True, 1), (False, 1)]
     assert gain["mean_gain"] == trials[0].mean_iou - trials[1].mean_iou
     assert compare(tmp_path, short, Place(), seeds=1, scenes=1)[0] == trials
+
+
+def test_what_sees_no_mask_is_trained_once_for_all_that_are_compared(
+    recipe: Recipe, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.tiny.train.time", SimpleNamespace(monotonic=count().__next__))
+    begun: list[Path] = []
+
+    def told(out: Path, chosen: Recipe, place: Place) -> TrainingState:
+        state = train(out, chosen, place)
+        begun.append(out)
+        return state
+
+    monkeypatch.setattr("workers.tiny.compare.train", told)
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "tokenizer").symlink_to(tokenizer_folder)
+    (asking,) = recipe.stages
+    stages = (replace(asking, minutes=1 / 60, masks=0), asking)
+    staged = replace(recipe, stages=stages, minutes=2 / 60)
+    trials, _ = compare(tmp_path, staged, Place(), seeds=1, scenes=1)
+    seed = f"seed-{recipe.seed}"
+    assert begun == [tmp_path / "start", tmp_path / f"{seed}-on", tmp_path / f"{seed}-off"]
+    assert [(one.sasp, one.steps) for one in trials] == [(True, 2), (False, 2)]
+    common = json.loads((tmp_path / "start" / "model" / "training.json").read_text("utf-8"))
+    assert (common["step"], common["stage"]) == (1, 0)

@@ -12,7 +12,7 @@ import torch
 
 from workers.read.checkpoint import load_model
 from workers.read.engine import ReadEngine
-from workers.scenes import render
+from workers.scenes import HARD, render
 from workers.tiny.export import export
 from workers.tiny.objective import PARTS, Step
 from workers.tiny.recipe import Recipe, Stage
@@ -54,6 +54,24 @@ def test_a_resumed_run_takes_the_steps_of_an_unbroken_one(
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in state.average.state_dict().items():
         assert torch.equal(value, resumed.average.state_dict()[name]), name
+
+
+def test_the_average_forgets_what_a_training_began_with(state: TrainingState) -> None:
+    weight = state.model.llama.lm_head.weight
+    averaged = state.average.module.llama.lm_head.weight.detach()
+    began = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(1)
+    state.average.n_averaged.fill_(1)
+    for _ in range(60):
+        state.average.update_parameters(state.model)
+    assert float((averaged - began).min()) > 0.99
+
+    with torch.no_grad():
+        averaged.copy_(began)
+    state.average.n_averaged.fill_(10_000)
+    state.average.update_parameters(state.model)
+    assert float((averaged - began).mean()) == pytest.approx(1 - Recipe().averaging, rel=0.01)
 
 
 def test_every_weight_has_one_optimizer(state: TrainingState, recipe: Recipe) -> None:
@@ -179,7 +197,7 @@ def test_an_exported_training_is_gone_on_with(
     first = train(tmp_path, replace(recipe, minutes=0.001))
     exported, vocabulary = tmp_path / "model", first.model.config.llama.vocab
     second = fresh_state(replace(recipe, seed=1), vocabulary)
-    start_from(second, exported)
+    start_from(second, exported, recipe)
     assert second.place == first.place | {"began": 1}
     for name, value in load_model(exported).state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
@@ -197,7 +215,7 @@ def test_a_start_that_cannot_be_gone_on_from_is_named(
 ) -> None:
     (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
     train(tmp_path, replace(recipe, minutes=0.001))
-    other = replace(recipe, use_sasp=False)
+    other = replace(recipe, difficulty=HARD)
     with pytest.raises(ValueError, match="was trained with tiny sizes with SasP"):
         train(tmp_path / "other", other, Place(start=tmp_path / "model"))
     with pytest.raises(ValueError, match=r"tokenizer\.model: cannot be read; --start needs"):
@@ -213,7 +231,11 @@ def test_a_state_of_an_earlier_version_is_refused_by_name(
     path = tmp_path / "state.pt"
     state.save(path)
     content = torch.load(path, weights_only=True)
-    del content["stage"]
+    stage = content.pop("stage")
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"state\.pt: lacks stage; train into a new folder"):
+        state.load(path)
+    del content["heads"]["patches.bias"]
+    torch.save(content | {"stage": stage}, path)
+    with pytest.raises(ValueError, match=r"state\.pt: its heads has other weights; --start from"):
         state.load(path)
