@@ -159,11 +159,11 @@ def test_what_sees_no_mask_is_trained_once_for_all_that_are_compared(
     recipe: Recipe, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.tiny.train.time", SimpleNamespace(monotonic=count().__next__))
-    begun: list[Path] = []
+    begun: list[tuple[Path, Path | None]] = []
 
     def told(out: Path, chosen: Recipe, place: Place) -> TrainingState:
         state = train(out, chosen, place)
-        begun.append(out)
+        begun.append((out, place.start))
         return state
 
     monkeypatch.setattr("workers.tiny.compare.train", told)
@@ -173,8 +173,9 @@ def test_what_sees_no_mask_is_trained_once_for_all_that_are_compared(
     stages = (replace(asking, minutes=1 / 60, masks=0), asking)
     staged = replace(recipe, stages=stages, minutes=2 / 60)
     trials, _ = compare(tmp_path, staged, Place(), seeds=1, scenes=1)
-    seed = f"seed-{recipe.seed}"
-    assert begun == [tmp_path / "start", tmp_path / f"{seed}-on", tmp_path / f"{seed}-off"]
+    start, model = tmp_path / "start", tmp_path / "start" / "model"
+    arms = [tmp_path / f"seed-{recipe.seed}-{use}" for use in ("on", "off")]
+    assert begun == [(start, None), *((arm, model) for arm in arms)]
     assert [(one.sasp, one.steps) for one in trials] == [(True, 2), (False, 2)]
-    common = json.loads((tmp_path / "start" / "model" / "training.json").read_text("utf-8"))
+    common = json.loads((model / "training.json").read_text("utf-8"))
     assert (common["step"], common["stage"]) == (1, 0)
