@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from safetensors.torch import load_file
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.storage.store import Store
+from pipeline.storage.training_sets import Manifest, TrainingSets
 from workers.finetune.building import build_model
 from workers.finetune.loop import read_result, train
 from workers.finetune.parallel import World
 from workers.finetune.records import FinetuneJob, StepReport
 from workers.finetune.settings import TrainSettings
+from workers.settings import LimitSettings
 
 Jobs = Callable[..., FinetuneJob]
 READS = {
@@ -132,6 +135,19 @@ def test_any_part_learns_beside_frozen_bfloat16(job: Jobs, parts: list[str]) -> 
     (step,) = reported(job(steps=1, precision="bfloat16", parts=parts))
     assert math.isfinite(step.loss)
     assert step.norm > 0
+
+
+def test_corrections_that_cannot_be_asked_are_counted(
+    store: Store, frozen: Manifest, job: Jobs
+) -> None:
+    examples = TrainingSets(store).examples(frozen)
+    lengths = sorted(len(one.query) for one in examples if one.split == "train")
+    bound = lengths[len(lengths) // 2]
+    limits = LimitSettings(query_characters=bound)
+    train(replace(job(steps=1), limits=limits), World(), lambda _: None)
+    result = read_result(store, "training/one")
+    assert result
+    assert result.refused == sum(length > bound for length in lengths) > 0
 
 
 def test_states_that_a_kill_left_behind_a_result_are_deleted(store: Store, job: Jobs) -> None:
