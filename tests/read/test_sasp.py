@@ -48,10 +48,27 @@ def test_a_map_without_contrast_gives_no_points(value: float) -> None:
     assert len(points.labels) == len(points.similarity) == 0
 
 
-def test_one_nan_in_the_map_gives_no_points() -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 3e38])
+def test_one_value_that_cannot_be_scaled_gives_no_points(value: float) -> None:
     similarity = blob(8)
-    similarity[3] = float("nan")
+    similarity[3] = value
+    similarity[4] = -3e38
     assert len(sasp_points(similarity, (64, 64), SasPSettings()).xy) == 0
+
+
+@pytest.mark.parametrize("side", [5, 7, 9])
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 12345.678])
+def test_a_constant_map_gives_no_points_however_it_is_resized(side: int, value: float) -> None:
+    similarity = torch.full((side * side,), value)
+    assert len(sasp_points(similarity, (64, 64), SasPSettings(down_sample=2)).xy) == 0
+
+
+@pytest.mark.parametrize("down_sample", [8, 4])
+def test_a_map_of_few_cells_is_not_cropped_away(down_sample: int) -> None:
+    for short in range(1, 200):
+        points = sasp_points(blob(8), (short, short), SasPSettings(down_sample=down_sample))
+        assert points.xy.isfinite().all()
+        assert len(points.xy) == (0 if down_sample == 8 else 4)
 
 
 def whole_image_mean(similarity: torch.Tensor, hw: tuple[int, int], xy: list[int]) -> torch.Tensor:

@@ -80,14 +80,16 @@ def sasp_points(
     with torch.autocast(similarity.device.type, enabled=False):
         similarity = similarity if similarity.dtype == torch.float64 else similarity.float()
         with torch.no_grad():
-            grid = sasp_grid(similarity, image_hw, settings)
-            cells = ordered_cells(grid.values, settings)
-            integer = cell_pixels(cells.indices, grid.values.shape, image_hw)
+            values = sasp_grid(similarity, image_hw, settings).values
+            if not _varies(similarity):
+                values = torch.full_like(values, UNKNOWN)
+            cells = ordered_cells(values, settings)
+            integer = cell_pixels(cells.indices, values.shape, image_hw)
         return SasPPoints(
             xy=refine(similarity, integer, image_hw, fine_side),
             integer=integer,
             labels=cells.labels,
-            similarity=grid.values.flatten()[cells.indices],
+            similarity=values.flatten()[cells.indices],
         )
 
 
@@ -97,9 +99,10 @@ def center_crop_padding(image_hw: tuple[int, int], side: int) -> tuple[int, int]
     ``int(length * (side / shortest))`` can come out one below ``side`` by floating-point rounding
     even for the shortest length; floor division then turns the difference into -1, and one cell
     is *cropped* at both ends of the short axis. The published checkpoints were trained with it.
+    A map of one or two cells, of which nothing would be left, is not cropped.
     """
-    scale = side / min(image_hw)
-    rows, columns = ((int(length * scale) - side) // 2 for length in image_hw)
+    scale, least = side / min(image_hw), -((side - 1) // 2)
+    rows, columns = (max((int(length * scale) - side) // 2, least) for length in image_hw)
     return rows, columns
 
 
@@ -224,6 +227,12 @@ def _min_max(values: Tensor) -> Tensor:
     flat = values.flatten()
     lowest, highest = flat.min(dim=0).values, flat.max(dim=0).values
     return (values - lowest) / (highest - lowest)
+
+
+def _varies(values: Tensor) -> bool:
+    """Whether a map is finite and not constant, so that it can be scaled to [0, 1]."""
+    span = values.max() - values.min()  # NaN or infinite if one of the values, or the span, is
+    return bool(span.isfinite() & (span > 0))
 
 
 def _side(similarity: Tensor) -> int:
