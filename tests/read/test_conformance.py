@@ -266,3 +266,20 @@ def test_a_missing_recording_is_a_failure_and_a_kind_left_out_is_told(recorded: 
     (result,) = run_conformance(recorded, ["preprocess"], progress=told.append)
     assert not result.ok
     assert told == ["left out: 1 of kind other", "preprocess pre_gone.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02K\x05."])
+def test_a_damaged_recording_is_a_failure_of_its_case(recorded: Path, content: bytes) -> None:
+    goldens = recorded / "goldens"
+    source = goldens.readlink()
+    goldens.unlink()
+    goldens.mkdir()
+    for entry in source.iterdir():
+        (goldens / entry.name).symlink_to(entry)
+    path = goldens / "pre_land_480x640.npz"
+    path.unlink()
+    path.write_bytes(content)
+    results = run_conformance(recorded, ["preprocess"])
+    failed = {result.name for result in results if not result.ok}
+    assert failed == {path.name, "files"}
+    assert len({result.name for result in results}) > 1

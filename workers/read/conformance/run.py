@@ -1,5 +1,7 @@
 """Running every recorded case of the kinds that are known here."""
 
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -45,7 +47,18 @@ RUNNERS = {
     "checkpoint": Runner(forms.names, forms.run),
 }
 
-UNUSABLE = (ValueError, OSError, KeyError, IndexError, TypeError, RuntimeError, AssertionError)
+UNUSABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What damaged or unknown recordings make a runner raise."""
 
 LISTS = ("cases", "train", "sasp", "val", "files")
