@@ -24,6 +24,10 @@ def test_families_and_sizes_have_their_own_defaults(tmp_path: Path) -> None:
 def test_sasp_can_be_switched_on_and_off(tmp_path: Path) -> None:
     (tmp_path / "readloop.json").write_text('{"sasp": {"num_points": 10}}')
     assert read_settings(tmp_path, LISA)[0].sasp == SasPSettings(num_points=10)
+    (tmp_path / "readloop.json").write_text('{"sasp": {}}')
+    assert read_settings(tmp_path, LISA)[0].sasp == SasPSettings(30, 0.8, 0.2, 2)
+    large = LISA | {"hidden_size": 5120}
+    assert read_settings(tmp_path, large)[0].sasp == SasPSettings(60, 0.6, 0.2, 1)
     (tmp_path / "readloop.json").write_text('{"sasp": null}')
     assert read_settings(tmp_path, READ_7B)[0].sasp is None
 
@@ -57,13 +61,20 @@ def test_a_wrong_setting_is_named(tmp_path: Path, content: dict, told: str) -> N
     assert "readloop.json" in str(raised.value)
 
 
+@pytest.mark.parametrize("value", [None, "4096", 4096.5, []])
+def test_a_hidden_size_that_is_none_is_named(tmp_path: Path, value: object) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: 'hidden_size' must be a whole"):
+        read_settings(tmp_path, READ_7B | {"hidden_size": value})
+
+
 def test_architectures_are_named_in_any_case(tmp_path: Path) -> None:
     assert read_settings(tmp_path, {"architectures": ["LisaForCausalLM"]})[0].family == "lisa"
 
 
-def test_an_unknown_architecture_needs_a_family(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architectures", [["LlavaLlamaForCausalLM"], "READForCausalLM", 5, None])
+def test_an_unknown_architecture_needs_a_family(tmp_path: Path, architectures: object) -> None:
     with pytest.raises(CheckpointError, match="write one of read, sesame, lisa"):
-        read_settings(tmp_path, {"architectures": ["LlavaLlamaForCausalLM"]})
+        read_settings(tmp_path, {"architectures": architectures})
 
 
 def test_canonical_json_tells_settings_apart() -> None:

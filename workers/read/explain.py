@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.read.config import SasPSettings
 from workers.read.drawing import central_square
 from workers.read.engine import ReadEngine
 from workers.read.inference import seg_tokens
 from workers.read.masks import SegMask, SegToken, seg_masks
 from workers.read.model import ReadModel
+from workers.read.settings import default_sasp
 
 HALF = 0.5
 
@@ -136,7 +136,10 @@ def _inside(model: ReadModel, token: SegToken) -> SegInside:
         (own,) = model.masks([token])
     ((prompts, image_tokens),) = seen
     (other,) = seg_masks(
-        [token], model.query_head, model.sam, SasPSettings() if sasp is None else None
+        [token],
+        model.query_head,
+        model.sam,
+        default_sasp(model.config.llama.hidden) if sasp is None else None,
     )
     pointed, plain = (other, own) if sasp is None else (own, other)
     side = round(len(own.similarity) ** 0.5)

@@ -36,6 +36,11 @@ def read_settings(folder: Path, llava: Mapping[str, Any]) -> tuple[ReadSettings,
     """
     path = folder / FILE
     content = read_json(path) if path.is_file() else {}
+    hidden = llava.get("hidden_size", 0)
+    if not isinstance(hidden, int):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: 'hidden_size' must be a whole number, found {hidden!r}"
+        )
     try:
         return _settings(content, llava), content.get(TOWER)
     except CheckpointError as error:
@@ -44,10 +49,13 @@ def read_settings(folder: Path, llava: Mapping[str, Any]) -> tuple[ReadSettings,
 
 def default_settings(family: Family, hidden_size: int) -> ReadSettings:
     """Settings of a family's releases; SasP belongs to READ alone."""
-    if family != "read":
-        return ReadSettings(family=family, sasp=None)
-    large = hidden_size >= LARGE_HIDDEN
-    return ReadSettings(family=family, sasp=LARGE_SASP if large else SasPSettings())
+    sasp = default_sasp(hidden_size) if family == "read" else None
+    return ReadSettings(family=family, sasp=sasp)
+
+
+def default_sasp(hidden_size: int) -> SasPSettings:
+    """Points of a READ checkpoint of this size, and of others where SasP is switched on."""
+    return LARGE_SASP if hidden_size >= LARGE_HIDDEN else SasPSettings()
 
 
 def settings_json(settings: ReadSettings, **more: str) -> str:
@@ -57,12 +65,14 @@ def settings_json(settings: ReadSettings, **more: str) -> str:
 
 def _settings(content: Mapping[str, Any], llava: Mapping[str, Any]) -> ReadSettings:
     _refuse_unknown(content, [*(field.name for field in fields(ReadSettings)), TOWER])
-    settings = default_settings(_family(content, llava), llava.get("hidden_size", 0))
+    hidden = llava.get("hidden_size", 0)
+    settings = default_settings(_family(content, llava), hidden)
     if "prompt" in content:
         prompt = PromptSettings.from_dict(_object("prompt", content["prompt"]))
         settings = replace(settings, prompt=prompt)
     if "sasp" in content:
-        sasp = None if content["sasp"] is None else _sasp(settings.sasp, content["sasp"])
+        base = settings.sasp or default_sasp(hidden)
+        sasp = None if content["sasp"] is None else _sasp(base, content["sasp"])
         settings = replace(settings, sasp=sasp)
     if "max_new_tokens" in content:
         settings = replace(settings, max_new_tokens=_count(content, "max_new_tokens"))
@@ -76,18 +86,19 @@ def _family(content: Mapping[str, Any], llava: Mapping[str, Any]) -> Family:
         if content["family"] not in get_args(Family):
             raise CheckpointError(f"family {content['family']!r} is none of {FAMILIES}")
         return content["family"]
-    architectures = llava.get("architectures") or []
+    said = llava.get("architectures")
+    architectures = said if isinstance(said, list) else []
     named = {str(architecture).lower() for architecture in architectures}  # "LisaForCausalLM" too
     for family, architecture in ARCHITECTURES.items():
         if architecture.lower() in named:
             return family
     raise CheckpointError(
-        f"no 'family', and the architectures {architectures} of config.json name none; "
+        f"no 'family', and the architectures {said!r} of config.json name none; "
         f"write one of {FAMILIES}"
     )
 
 
-def _sasp(base: SasPSettings | None, content: object) -> SasPSettings:
+def _sasp(base: SasPSettings, content: object) -> SasPSettings:
     values = _object("sasp", content)
     _refuse_unknown(values, [field.name for field in fields(SasPSettings)])
     for key in ("num_points", "down_sample"):
@@ -97,7 +108,7 @@ def _sasp(base: SasPSettings | None, content: object) -> SasPSettings:
         value = values.get(key, 0.0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise CheckpointError(f"sasp.{key} must lie between 0 and 1, found {value!r}")
-    return replace(base or SasPSettings(), **values)
+    return replace(base, **values)
 
 
 def _object(name: str, content: object) -> dict[str, Any]:
