@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from workers.read.checkpoint import load_model, save_model
 from workers.read.engine import ReadEngine
 from workers.read.errors import CheckpointError
 from workers.read.identity import fingerprint
+from workers.read.inspection import inspect_folder
 from workers.read.model import ReadModel
 
 NORM = "model.norm.weight"
@@ -176,6 +178,65 @@ def test_a_pickle_with_code_is_refused(folder: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(CheckpointError, match=r"\.bin"):
         load_model(folder)
     assert "ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02K\x05Q.",  # a tensor by a number instead of a description
+        b"\x80\x02X\x10",  # ends within a length
+    ],
+)
+def test_a_pickle_that_is_none_is_refused(folder: Path, content: bytes) -> None:
+    first, _ = to_shards(folder)
+    with zipfile.ZipFile(first) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(first, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, content if name.endswith("/data.pkl") else data)
+    with pytest.raises(CheckpointError, match=first.name):
+        load_model(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (torch.ones(64, dtype=torch.int8), rf"{NORM} is a tensor of torch\.int8"),
+        (torch.ones(64).to(torch.float8_e4m3fn), rf"{NORM} is a tensor of torch\.float8"),
+        (torch.ones(64).to_sparse(), "cannot be read as plain tensors"),
+        (torch.ones(64, device="meta"), f"{NORM} holds no numbers"),
+    ],
+    ids=["int8", "float8", "sparse", "meta"],
+)
+def test_a_tensor_of_another_kind_is_named(folder: Path, wrong: Tensor, told: str) -> None:
+    first, _ = to_shards(folder)
+    torch.save(torch.load(first) | {NORM: wrong}, first)
+    with pytest.raises(CheckpointError, match=rf"{first.name}: {told}"):
+        load_model(folder)
+
+
+def test_weights_beyond_a_precision_are_named(folder: Path) -> None:
+    edit(folder, lambda weights: weights[NORM][3:4].fill_(-1e5))
+    load_model(folder, dtype=torch.bfloat16)
+    with pytest.raises(CheckpointError, match=rf"{NORM} holds 9\.98e\+04, torch\.float16 ends at"):
+        load_model(folder, dtype=torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hidden_size", None), ("vision_tower", 3), ("num_attention_heads", 5), ("architectures", 1)],
+)
+def test_a_wrong_configuration_is_named_by_all_who_read_it(
+    folder: Path, key: str, value: object
+) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    own = {} if key == "vision_tower" else {"vision_tower": "clip"}
+    (folder / "readloop.json").write_text(json.dumps(own))
+    for read in (load_model, inspect_folder):
+        with pytest.raises(CheckpointError, match=key):
+            read(folder)
 
 
 @pytest.mark.parametrize("part", ["model.visual_model.", "model.text_hidden_fcs."])

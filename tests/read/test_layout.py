@@ -10,7 +10,7 @@ from workers.read.checkpoint import load_model, save_model
 from workers.read.config import ReadConfig
 from workers.read.errors import CheckpointError
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
-from workers.read.model import ReadModel
+from workers.read.model import ReadModel, lay_out
 
 
 def parts(sizes: ReadConfig) -> tuple[dict, dict, dict, dict]:
@@ -96,3 +96,36 @@ def test_a_missing_size_is_named(sizes: ReadConfig) -> None:
     del llava["num_hidden_layers"]
     with pytest.raises(CheckpointError, match="num_hidden_layers"):
         read_config(llava, *others)
+
+
+WRONG = (None, "", "x", [], {}, [1], True, -1, 0, 1, 5, 0.5, 10**6, 10**30, float("nan"))
+
+
+def built_or_refused(*described: dict) -> bool:
+    """Whether a model of these sizes can be laid out; anything but a refusal by name goes on."""
+    try:
+        lay_out(read_config(*described))
+    except CheckpointError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("file", [0, 1, 2], ids=["config", "tower", "preprocessor"])
+def test_no_value_of_a_key_gets_past_a_refusal_by_name(sizes: ReadConfig, file: int) -> None:
+    described = parts(sizes)
+    refused = 0
+    for key in described[file]:
+        for value in WRONG:
+            changed = list(described)
+            changed[file] = described[file] | {key: value}
+            refused += not built_or_refused(*changed)
+    assert refused > len(described[file])
+
+
+def test_no_shape_of_a_weight_gets_past_a_refusal_by_name(sizes: ReadConfig) -> None:
+    *files, shapes = parts(sizes)
+    refused = 0
+    for key in shapes:
+        for shape in ((), (0,), (5,), (7, 5), (8, 0), (3, 7, 7, 9), (1, 1, 1, 1, 1)):
+            refused += not built_or_refused(*files, shapes | {key: shape})
+    assert refused > 0

@@ -20,7 +20,7 @@ from workers.read.files import read_json
 from workers.read.identity import TOWER_FILES, tower_folder
 from workers.read.keys import CLIP_UNUSED, check_keys, released_key, released_tensors, wanted
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
-from workers.read.model import ReadModel
+from workers.read.model import ReadModel, lay_out
 from workers.read.placement import connect, devices_named, weight_devices
 from workers.read.settings import ARCHITECTURES, FILE, TOWER, read_settings
 from workers.read.weights import read_headers, read_tensors
@@ -57,14 +57,12 @@ def load_model(
     tower = tower_folder(folder, llava, own_tower, clip)
     weights = wanted(read_headers(folder))
     refuse_other_models(folder, weights)
-    config = read_config(
-        llava,
-        read_json(tower / TOWER_FILES[0]),
-        read_json(tower / TOWER_FILES[1]),
-        {key: tuple(value.shape) for key, value in weights.items()},
-    )
-    with torch.device("meta"):
-        model = ReadModel(config, settings)
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    clip_sizes, preprocessor = (read_json(tower / name) for name in TOWER_FILES)
+    try:
+        model = lay_out(read_config(llava, clip_sizes, preprocessor, shapes), settings)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     expected, tower_expected = released_tensors(model.state_dict())
     check_keys(str(folder), expected, weights)
     check_keys(str(tower), tower_expected, wanted(read_headers(tower), CLIP_UNUSED))
@@ -125,9 +123,9 @@ def _fill(
     for folder in folders:
         for name, value in read_tensors(folder):
             if name in names:
-                _refuse_unusable(folder, name, value)
                 exact = names[name].startswith(FLOAT32_PARTS)
                 target = torch.float32 if exact else dtype
+                _refuse_unusable(folder, name, value, target)
                 state[names[name]] = value.to(placed[names[name]], target, copy=True)
     model.load_state_dict(state, assign=True)
     model.llama.model.rotary_emb = LlamaRotaryEmbedding(model.llama.config).to(first)
@@ -137,7 +135,7 @@ def _fill(
     )
 
 
-def _refuse_unusable(folder: Path, name: str, value: Tensor) -> None:
+def _refuse_unusable(folder: Path, name: str, value: Tensor, target: torch.dtype) -> None:
     if not value.is_floating_point():
         raise CheckpointError(
             f"{folder}: {name} holds {value.dtype}; quantized weights are not supported"
@@ -145,6 +143,12 @@ def _refuse_unusable(folder: Path, name: str, value: Tensor) -> None:
     lowest, highest = value.aminmax()  # NaN wins in both; makes no array of the weight's size
     if not (lowest.isfinite() and highest.isfinite()):
         raise CheckpointError(f"{folder}: {name} holds NaN or infinite values")
+    largest, limit = max(-float(lowest), float(highest)), torch.finfo(target).max
+    if largest > limit:
+        raise CheckpointError(
+            f"{folder}: {name} holds {largest:.3g}, {target} ends at {limit:.3g}; "
+            "choose another precision"
+        )
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

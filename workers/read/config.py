@@ -21,6 +21,7 @@ __all__ = [
 
 Family = Literal["read", "sesame", "lisa"]
 
+ROPE_THETA = 10000.0
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -50,7 +51,7 @@ class LlamaSizes:
     key_value_heads: int
     norm_eps: float = 1e-5
     max_positions: int = 4096
-    rope_theta: float = 10000.0
+    rope_theta: float = ROPE_THETA
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def tower_folder(
 def _named_tower(folder: Path, llava: dict[str, Any], from_hub: Callable[[str], Path]) -> Path:
     """Folder of the tower that ``config.json`` names: a folder, or a hub name."""
     name = llava.get("vision_tower") or llava.get("mm_vision_tower")
-    if not name:
+    if not name or not isinstance(name, str):
         raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
     if Path(name).is_dir():
         return Path(name)

@@ -18,7 +18,7 @@ from workers.read.hub import sketch_from_hub
 from workers.read.identity import TOWER_FILES, TOWER_PATTERNS, tower_folder
 from workers.read.keys import CLIP_UNUSED, KeyDifferences, compare_keys, released_tensors, wanted
 from workers.read.layout import planned_config, read_config
-from workers.read.model import ReadModel
+from workers.read.model import lay_out
 from workers.read.settings import read_settings
 from workers.read.tokenizer import ReadTokenizer
 from workers.read.weights import read_headers
@@ -165,12 +165,12 @@ def expected_headers(
     ``frequencies`` adds the rotary ``inv_freq`` (head / 2,) of every layer, which old versions of
     transformers stored, and which is never read.
     """
-    with torch.device("meta"):
-        main, tower = released_tensors(ReadModel(config).state_dict())
-        if frequencies:
-            half = config.llama.hidden // config.llama.heads // 2
-            for layer in range(config.llama.layers):
-                main[f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = torch.empty(half)
+    main, tower = released_tensors(lay_out(config).state_dict())
+    if frequencies:
+        half = config.llama.hidden // config.llama.heads // 2
+        for layer in range(config.llama.layers):
+            key = f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"
+            main[key] = torch.empty(half, device="meta")
     return main, tower
 
 

@@ -4,12 +4,14 @@ LLaMA's sizes stand in ``config.json``, CLIP's in its own folder, SAM's nowhere:
 the shapes of its weights.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from workers.read.config import (
     CLIP_L_336,
+    ROPE_THETA,
     SAM_VIT_H,
     ClipSizes,
     ClipViewSettings,
@@ -31,6 +33,7 @@ LLAMA_FIELDS = {
     "key_value_heads": "num_key_value_heads",
     "norm_eps": "rms_norm_eps",
     "max_positions": "max_position_embeddings",
+    "rope_theta": "rope_theta",
 }
 CLIP_FIELDS = {
     "hidden": "hidden_size",
@@ -56,13 +59,22 @@ CLIP_DEFAULTS = {
 }
 """What a tower means by leaving a key out: the defaults of transformers' CLIPVisionConfig."""
 
+FRACTIONS = ("rms_norm_eps", "layer_norm_eps", "rope_theta")
+"""Numbers that need not be whole."""
+
 BICUBIC = 3
 """Pillow's number for it, which image processors store."""
 
+RGB = 3
 MOST_LAYERS = 512
 """A wrong number of layers is told from the weights, but only after a model of it was laid out."""
 
+PROMPT_STEP, MASK_STEP = 16, 4
+"""What segment-anything divides the channels of prompts and of masks by."""
+
 SAM_PREFIX = "model.visual_model."
+CLIP_CONFIG = "config.json of the vision tower"
+CLIP_PREPROCESSOR = "preprocessor_config.json of the vision tower"
 
 
 def read_config(
@@ -79,13 +91,17 @@ def read_config(
         CheckpointError: a key is missing or asks for something that is not supported.
     """
     sizes = planned_config(llava, shapes, _clip_sizes(clip))
-    config = replace(sizes, clip_view=_clip_view(preprocessor))
-    if config.clip_view.crop != config.clip.image:
+    view = _clip_view(preprocessor)
+    if view.crop != sizes.clip.image:
         raise CheckpointError(
-            f"vision tower: preprocessor_config.json crops to {config.clip_view.crop} pixels, "
-            f"config.json expects {config.clip.image}"
+            f"vision tower: preprocessor_config.json crops to {view.crop} pixels, "
+            f"config.json expects {sizes.clip.image}"
         )
-    return config
+    if view.crop > view.shortest_side:
+        raise CheckpointError(
+            f"{CLIP_PREPROCESSOR}: 'crop_size' {view.crop} is over 'size' {view.shortest_side}"
+        )
+    return replace(sizes, clip_view=view)
 
 
 def planned_config(
@@ -101,8 +117,8 @@ def planned_config(
         llama=_llama_sizes(llava),
         clip=clip,
         sam=_sam_sizes(shapes) if shapes else SAM_VIT_H,
-        projector=llava.get("mm_projector_type", "linear"),
-        select_layer=llava.get("mm_vision_select_layer", -2),
+        projector=_text({"mm_projector_type": "linear", **llava}, "mm_projector_type"),
+        select_layer=_select_layer(llava, clip.layers),
     )
 
 
@@ -114,7 +130,6 @@ def llava_json(config: ReadConfig, architecture: str, tower: str) -> dict[str, A
         "model_type": "llava",
         "hidden_act": "silu",
         **sizes,
-        "rope_theta": config.llama.rope_theta,
         "rope_scaling": None,
         "tie_word_embeddings": False,
         "mm_hidden_size": config.clip.hidden,
@@ -155,59 +170,126 @@ def preprocessor_json(view: ClipViewSettings) -> dict[str, Any]:
 
 
 def _llama_sizes(llava: Mapping[str, Any]) -> LlamaSizes:
-    known = {"num_key_value_heads": llava.get("num_attention_heads"), **llava}
-    sizes = {field: _number(known, key, "config.json") for field, key in LLAMA_FIELDS.items()}
-    return LlamaSizes(**sizes, rope_theta=llava.get("rope_theta") or 10000.0)
+    said = {key: value for key, value in llava.items() if value is not None}
+    known = {
+        "num_key_value_heads": llava.get("num_attention_heads"),
+        "rope_theta": ROPE_THETA,
+        **said,
+    }
+    sizes = LlamaSizes(**{field: _number(known, key) for field, key in LLAMA_FIELDS.items()})
+    if sizes.hidden % (2 * sizes.heads) or sizes.heads % sizes.key_value_heads:
+        raise CheckpointError(
+            f"config.json: 'num_attention_heads' {sizes.heads} must divide 'hidden_size' "
+            f"{sizes.hidden} into even widths and be a multiple of 'num_key_value_heads' "
+            f"{sizes.key_value_heads}"
+        )
+    return sizes
+
+
+def _select_layer(llava: Mapping[str, Any], layers: int) -> int:
+    value = llava.get("mm_vision_select_layer", -2)
+    if not _is_whole(value) or not -layers - 1 <= value <= layers:
+        raise CheckpointError(
+            f"config.json: 'mm_vision_select_layer' {value!r} is none of the states before and "
+            f"after the {layers} layers of the vision tower"
+        )
+    return value
 
 
 def _clip_sizes(clip: Mapping[str, Any]) -> ClipSizes:
-    known = {**CLIP_DEFAULTS, **clip.get("vision_config", clip)}
-    where = "config.json of the vision tower"
+    said = clip.get("vision_config", clip)
+    if not isinstance(said, dict):
+        raise CheckpointError(f"{CLIP_CONFIG}: 'vision_config' must be an object, found {said!r}")
+    known = {**CLIP_DEFAULTS, **said}
     numbers = {field: key for field, key in CLIP_FIELDS.items() if field != "activation"}
-    return ClipSizes(
-        **{field: _number(known, key, where) for field, key in numbers.items()},
-        activation=known["hidden_act"],
+    sizes = ClipSizes(
+        **{field: _number(known, key, CLIP_CONFIG) for field, key in numbers.items()},
+        activation=_text(known, CLIP_FIELDS["activation"], CLIP_CONFIG),
     )
+    if not sizes.side:
+        raise CheckpointError(
+            f"{CLIP_CONFIG}: 'patch_size' {sizes.patch} is over 'image_size' {sizes.image}"
+        )
+    return sizes
 
 
 def _clip_view(preprocessor: Mapping[str, Any]) -> ClipViewSettings:
-    where = "preprocessor_config.json of the vision tower"
     if preprocessor.get("resample", BICUBIC) != BICUBIC:
-        raise CheckpointError(f"{where}: resample {preprocessor['resample']} is not {BICUBIC}")
-    size, crop = (_need(preprocessor, key, where) for key in ("size", "crop_size"))
-    return ClipViewSettings(
-        shortest_side=size["shortest_edge"] if isinstance(size, dict) else size,
-        crop=crop["height"] if isinstance(crop, dict) else crop,
-        mean=tuple(_need(preprocessor, "image_mean", where)),
-        std=tuple(_need(preprocessor, "image_std", where)),
+        raise CheckpointError(
+            f"{CLIP_PREPROCESSOR}: resample {preprocessor['resample']} is not {BICUBIC}"
+        )
+    view = ClipViewSettings(
+        shortest_side=_side(preprocessor, "size", "shortest_edge"),
+        crop=_side(preprocessor, "crop_size", "height"),
+        mean=_channels(preprocessor, "image_mean"),
+        std=_channels(preprocessor, "image_std"),
     )
+    if min(view.std) <= 0:
+        raise CheckpointError(
+            f"{CLIP_PREPROCESSOR}: 'image_std' must be positive, found {list(view.std)}"
+        )
+    return view
+
+
+def _side(preprocessor: Mapping[str, Any], key: str, part: str) -> int:
+    """Read a side in pixels, which image processors store plainly or in an object."""
+    value = _need(preprocessor, key, CLIP_PREPROCESSOR)
+    sides = value if isinstance(value, dict) else {part: value}
+    return _number(sides, part, f"{CLIP_PREPROCESSOR}, {key!r}")
+
+
+def _channels(preprocessor: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    values = _need(preprocessor, key, CLIP_PREPROCESSOR)
+    numbers = [value for value in values if _is_number(value)] if isinstance(values, list) else []
+    if len(numbers) != RGB or numbers != values:
+        raise CheckpointError(
+            f"{CLIP_PREPROCESSOR}: {key!r} must be {RGB} numbers, found {values!r}"
+        )
+    red, green, blue = numbers
+    return red, green, blue
 
 
 def _sam_sizes(shapes: Shapes) -> SamSizes:
-    def shape(key: str) -> tuple[int, ...]:
-        return _need(shapes, SAM_PREFIX + key, "weights")
+    def shape(key: str, rank: int) -> tuple[int, ...]:
+        found = _need(shapes, SAM_PREFIX + key, "weights")
+        if len(found) != rank or 0 in found:
+            raise CheckpointError(
+                f"weights: {SAM_PREFIX}{key} has the shape {found}; expected {rank} sides"
+            )
+        return found
 
     encoder, decoder = "image_encoder.", "mask_decoder."
-    _, grid, _, embed = shape(encoder + "pos_embed")
+    _, grid, _, embed = shape(encoder + "pos_embed", 4)
     blocks = range(_count(shapes, SAM_PREFIX + encoder + "blocks."))
-    relative = [shape(f"{encoder}blocks.{block}.attn.rel_pos_h") for block in blocks]
+    relative = [shape(f"{encoder}blocks.{block}.attn.rel_pos_h", 2) for block in blocks]
+    if not relative or embed % relative[0][1]:
+        raise CheckpointError(
+            f"weights: {SAM_PREFIX}{encoder} has blocks of {embed} channels, which its relative "
+            "positions do not divide into heads"
+        )
     reach = [(length + 1) // 2 for length, _ in relative]
     layers = decoder + "transformer.layers."
-    return SamSizes(
+    sizes = SamSizes(
         grid=grid,
         embed=embed,
-        heads=embed // shape(f"{encoder}blocks.0.attn.rel_pos_h")[1],
+        heads=embed // relative[0][1],
         windows=tuple(0 if side == grid else side for side in reach),
-        patch=shape(encoder + "patch_embed.proj.weight")[-1],
-        mlp=shape(encoder + "blocks.0.mlp.lin1.weight")[0],
-        prompt=shape(encoder + "neck.0.weight")[0],
-        mask_channels=shape("prompt_encoder.mask_downscaling.3.weight")[0],
+        patch=shape(encoder + "patch_embed.proj.weight", 4)[-1],
+        mlp=shape(encoder + "blocks.0.mlp.lin1.weight", 2)[0],
+        prompt=shape(encoder + "neck.0.weight", 4)[0],
+        mask_channels=shape("prompt_encoder.mask_downscaling.3.weight", 4)[0],
         decoder_layers=_count(shapes, SAM_PREFIX + layers),
-        decoder_mlp=shape(layers + "0.mlp.lin1.weight")[0],
-        mask_tokens=shape(decoder + "mask_tokens.weight")[0],
+        decoder_mlp=shape(layers + "0.mlp.lin1.weight", 2)[0],
+        mask_tokens=shape(decoder + "mask_tokens.weight", 2)[0],
         iou_layers=_count(shapes, SAM_PREFIX + decoder + "iou_prediction_head.layers."),
-        iou_hidden=shape(decoder + "iou_prediction_head.layers.0.weight")[0],
+        iou_hidden=shape(decoder + "iou_prediction_head.layers.0.weight", 2)[0],
     )
+    if sizes.prompt % PROMPT_STEP or sizes.mask_channels % MASK_STEP:
+        raise CheckpointError(
+            f"weights: SAM's prompts have {sizes.prompt} channels and its masks "
+            f"{sizes.mask_channels}; expected multiples of {PROMPT_STEP} and {MASK_STEP}"
+        )
+    return sizes
 
 
 def _refuse_unsupported(llava: Mapping[str, Any]) -> None:
@@ -229,15 +311,30 @@ def _count(shapes: Shapes, prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)})
 
 
-def _number(values: Mapping[str, Any], key: str, where: str) -> Any:  # noqa: ANN401
+def _number(values: Mapping[str, Any], key: str, where: str = "config.json") -> Any:  # noqa: ANN401
     value = _need(values, key, where)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if not _is_number(value) or value <= 0:
         raise CheckpointError(f"{where}: {key!r} must be a positive number, found {value!r}")
-    if isinstance(value, float) and not key.endswith("_eps"):
+    if not _is_whole(value) and key not in FRACTIONS:
         raise CheckpointError(f"{where}: {key!r} must be a whole number, found {value!r}")
     if key == "num_hidden_layers" and value > MOST_LAYERS:
         raise CheckpointError(f"{where}: {key!r} {value} is over the limit of {MOST_LAYERS}")
+    return float(value) if key in FRACTIONS else value
+
+
+def _text(values: Mapping[str, Any], key: str, where: str = "config.json") -> str:
+    value = _need(values, key, where)
+    if not isinstance(value, str):
+        raise CheckpointError(f"{where}: {key!r} must be a text, found {value!r}")
     return value
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _need(values: Mapping[str, Value], key: str, where: str) -> Value:

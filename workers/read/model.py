@@ -7,15 +7,27 @@ The model is a set of steps (``clip_features``, ``image_tokens``, ``embed``, ``h
 from collections.abc import Sequence
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from workers.read.attention import ATTENTION
 from workers.read.config import LlamaSizes, ReadConfig, ReadSettings
+from workers.read.errors import CheckpointError
 from workers.read.masks import SegMask, SegToken, seg_masks
 from workers.read.sam import Sam
 from workers.read.tokenizer import IMAGE_TOKEN_ID
 from workers.read.vision import build_projector, build_tower, patch_features
+
+MISFITS = (
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    StrictDataclassError,
+)
+"""What torch, transformers and segment-anything raise for sizes that contradict each other."""
 
 
 class ReadModel(nn.Module):
@@ -92,6 +104,21 @@ class ReadModel(nn.Module):
     def masks(self, tokens: Sequence[SegToken]) -> list[SegMask]:
         """``[SEG]`` tokens to masks, see :func:`workers.read.masks.seg_masks`."""
         return seg_masks(tokens, self.query_head, self.sam, self.settings.sasp)
+
+
+def lay_out(config: ReadConfig, settings: ReadSettings | None = None) -> ReadModel:
+    """Build a model of these sizes on the meta device: shapes without weights.
+
+    Raises:
+        CheckpointError: the sizes do not fit together.
+    """
+    try:
+        with torch.device("meta"):
+            return ReadModel(config, settings)
+    except CheckpointError:
+        raise
+    except MISFITS as error:
+        raise CheckpointError(f"its sizes do not fit together ({error})") from error
 
 
 def image_place(input_ids: Tensor) -> int:

@@ -4,6 +4,7 @@ import re
 
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers.activations import ACT2FN
 
 from workers.read.attention import ATTENTION
 from workers.read.config import ClipSizes, ReadConfig
@@ -11,7 +12,15 @@ from workers.read.errors import CheckpointError
 
 
 def build_tower(sizes: ClipSizes) -> CLIPVisionModel:
-    """Build a CLIP vision tower with fresh weights."""
+    """Build a CLIP vision tower with fresh weights.
+
+    Raises:
+        CheckpointError: there is no such activation.
+    """
+    if sizes.activation not in ACT2FN:
+        raise CheckpointError(
+            f"config.json of the vision tower: hidden_act {sizes.activation!r} is not supported"
+        )
     tower = CLIPVisionModel(
         CLIPVisionConfig(
             hidden_size=sizes.hidden,

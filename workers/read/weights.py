@@ -6,6 +6,7 @@ unpickler only, which builds tensors and nothing else.
 """
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ UNREADABLE = (
     TypeError,
     LookupError,
     AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
 )
 """What damaged or hostile files make the two readers raise."""
 
@@ -60,7 +65,7 @@ def read_headers(folder: Path) -> dict[str, Tensor]:
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield the names and tensors of a folder, memory-mapped on the CPU.
 
-    A file's pages are given back as its tensors are dropped.
+    A file is opened anew for each tensor, so that no page stays mapped once it is dropped.
 
     Raises:
         CheckpointError: see :func:`read_headers`.
@@ -82,16 +87,18 @@ def file_headers(path: Path) -> dict[str, Tensor]:
 
 def file_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Tensors of one file, see :func:`read_tensors`."""
-    if path.suffix != ".safetensors":
-        yield from _unpickled(path, "cpu").items()
-        return
     for key in file_headers(path):
-        try:
-            with safe_open(path, "pt") as file:  # each time, so that no page stays mapped
-                tensor = file.get_tensor(key)
-        except UNREADABLE as error:
-            raise _unreadable(path, error) from error
-        yield key, tensor
+        yield key, _tensor(path, key)
+
+
+def _tensor(path: Path, key: str) -> Tensor:
+    if path.suffix != ".safetensors":
+        return _unpickled(path, "cpu")[key]
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor(key)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def _header(part: object) -> Tensor:
@@ -114,6 +121,14 @@ def _unpickled(path: Path, device: str) -> dict[str, Tensor]:
         isinstance(key, str) and torch.is_tensor(value) for key, value in content.items()
     ):
         raise CheckpointError(f"{path}: holds something other than named tensors")
+    for key, value in content.items():
+        if value.layout != torch.strided or value.dtype not in DTYPES.values():
+            raise CheckpointError(
+                f"{path}: {key} is a tensor of {value.dtype} and {value.layout}; expected floats "
+                "of 16 to 64 bits, strided"
+            )
+        if value.device.type != device:
+            raise CheckpointError(f"{path}: {key} holds no numbers")
     return content
 
 
