@@ -118,7 +118,14 @@ def test_adapters_are_saved_and_loaded_in_pefts_layout(
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"use_dora": True}, "use_dora True"), ({"r": "x"}, "no usable settings"), ({}, "missing")],
+    [
+        ({"use_dora": True}, "use_dora True"),
+        ({"r": "x"}, "no usable settings"),
+        ({"r": 0}, "adapter_config"),
+        ({"target_modules": ".*q_proj"}, "is not a list of names"),
+        ({"target_modules": ["no_proj"]}, "no_proj"),
+        ({}, "missing"),
+    ],
 )
 def test_adapters_that_do_not_fit_are_named(
     model: ReadModel, tmp_path: Path, change: dict, told: str
@@ -128,3 +135,4 @@ def test_adapters_that_do_not_fit_are_named(
     save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=told):
         load_adapters(model, tmp_path)
+    assert not any(adapted_layers(model))

@@ -19,7 +19,7 @@ from torch import nn
 from workers.read.errors import CheckpointError
 from workers.read.files import read_json
 from workers.read.keys import check_keys
-from workers.read.model import ReadModel
+from workers.read.model import ReadModel, lay_out
 from workers.read.weights import file_tensors
 
 Part = Literal[
@@ -169,20 +169,33 @@ def save_adapters(model: ReadModel, folder: str | Path, settings: LoraSettings) 
 def load_adapters(model: ReadModel, folder: str | Path) -> LoraSettings:
     """Attach adapters from a folder in peft's layout, and return their settings.
 
+    A model that they do not fit is left as it is.
+
     Raises:
         CheckpointError: a file is missing, unreadable or unsupported, or does not fit the model.
+        ValueError: the model has adapters already.
     """
     folder = Path(folder)
     settings = _read_settings(folder / CONFIG)
     found = dict(file_tensors(folder / WEIGHTS))
-    attach(model, settings)
-    expected = _matrices(model)
-    check_keys(str(folder), expected, found)
+    check_keys(str(folder), _expected(model, settings, folder / CONFIG), found)
     for key, value in found.items():
         if not value.isfinite().all():
             raise CheckpointError(f"{folder / WEIGHTS}: {key} holds NaN or infinite values")
-        expected[key].copy_(value)
+    attach(model, settings)
+    for key, weight in _matrices(model).items():
+        weight.copy_(found[key])
     return settings
+
+
+def _expected(model: ReadModel, settings: LoraSettings, path: Path) -> dict[str, nn.Parameter]:
+    """Adapter weights that such a model would have, on the meta device: nothing is changed."""
+    sketch = lay_out(model.config)
+    try:
+        attach(sketch, settings)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return _matrices(sketch)
 
 
 def _matrices(model: ReadModel) -> dict[str, nn.Parameter]:
@@ -199,10 +212,12 @@ def _read_settings(path: Path) -> LoraSettings:
     for key, values in PLAIN.items():
         if content.get(key, values[0]) not in values:
             raise CheckpointError(f"{path}: {key} {content[key]!r} is not supported")
+    names = content.get("target_modules")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path}: target_modules {names!r} is not a list of names")
     try:
-        targets = tuple(content["target_modules"])
         numbers = (int(content["r"]), int(content["lora_alpha"]))
-        settings = LoraSettings(*numbers, float(content.get("lora_dropout", 0.0)), targets)
+        settings = LoraSettings(*numbers, float(content.get("lora_dropout", 0.0)), tuple(names))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: no usable settings of an adapter ({error!r})") from error
     return settings
