@@ -31,6 +31,7 @@ class Difficulty:
         objects: fewest and most objects in a scene.
         target_area: smallest and largest outline area, as shares of the picture.
         long_side: shortest and longest longer side, in pixels.
+        short_side: shortest shorter side, in pixels; the longer one grows for it.
         aspect: narrowest and widest ratio of width to height.
         hidden_share: largest share of an object that others may cover.
         least_visible: smallest visible area of an object, as a share of the picture.
@@ -38,7 +39,9 @@ class Difficulty:
         colors: names of the colors in use.
         shapes: names of the shapes in use.
         queries: fewest and most queries about a scene.
-        absent_share: share of the queries whose object is absent.
+        absent_share: share of the queries whose object is absent, on average.
+        least_absent: least share of them in a set that is written, however small: it asks for
+            more where fewer were drawn.
         kinds: relative frequency of each kind of query.
         patience: tries at a query of one kind before another kind is drawn.
         central: keep every object's center inside the central square, which is all that the
@@ -54,6 +57,7 @@ class Difficulty:
     objects: tuple[int, int] = (2, 5)
     target_area: tuple[float, float] = (0.03, 0.12)
     long_side: tuple[int, int] = (320, 960)
+    short_side: int = 1
     aspect: tuple[float, float] = (0.7, 1.45)
     hidden_share: float = 0.05
     least_visible: float = 0.0
@@ -62,6 +66,7 @@ class Difficulty:
     shapes: tuple[str, ...] = EASY_SHAPES
     queries: tuple[int, int] = (5, 5)
     absent_share: float = 0.3
+    least_absent: float = 0.0
     kinds: tuple[tuple[QueryKind, float], ...] = (
         ("color_shape", 5.0),
         ("color", 2.0),
@@ -85,10 +90,12 @@ HARD = Difficulty(
     objects=(4, 10),
     target_area=(0.0055, 0.148),
     long_side=(200, 1600),
+    short_side=200,
     aspect=(0.5, 2.0),
     hidden_share=0.4,
     least_visible=0.0053,
     absent_share=0.32,
+    least_absent=0.25,
     patience=25,
     texture=1.0,
     colors=(*EASY_COLORS, "pink", "brown"),

@@ -1,5 +1,6 @@
 """Where the objects of a scene go, and which colors and shapes they have."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -21,8 +22,11 @@ def picture_size(rng: np.random.Generator, difficulty: Difficulty) -> tuple[int,
     """Return a picture's (height, width) in pixels."""
     low, high = np.log(difficulty.aspect[0]), np.log(difficulty.aspect[1])
     aspect = float(np.exp(rng.uniform(low, high)))
-    long_side = int(rng.integers(difficulty.long_side[0], difficulty.long_side[1] + 1))
-    short_side = round(long_side * min(aspect, 1 / aspect))
+    shortest, longest = difficulty.long_side
+    share = min(aspect, 1 / aspect)
+    needed = math.ceil(difficulty.short_side / share)
+    long_side = min(longest, max(needed, int(rng.integers(shortest, longest + 1))))
+    short_side = round(long_side * share)
     return (long_side, short_side) if aspect < 1 else (short_side, long_side)
 
 

@@ -38,6 +38,16 @@ def ask(
     return tuple(found.values())
 
 
+def deny(
+    rng: np.random.Generator,
+    objects: tuple[SceneObject, ...],
+    difficulty: Difficulty,
+    asked: Sequence[Query],
+) -> Query | None:
+    """Return one more query, about something absent; None where the scene allows no more."""
+    return _draw(View(rng, objects, difficulty), {one.text: one for one in asked}, absent=True)
+
+
 def _draw(view: View, found: Mapping[str, Query], *, absent: bool) -> Query | None:
     """Draw a kind, and a query of it; another kind where the scene has none after some tries."""
     kinds = [kind for kind, _ in view.difficulty.kinds]

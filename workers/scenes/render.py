@@ -5,10 +5,10 @@ import numpy as np
 from workers.scenes.difficulty import EASY, Difficulty
 from workers.scenes.layout import cover, picture_size, place_objects, unhidden
 from workers.scenes.paint import add_object, background, finish
-from workers.scenes.queries import ask
+from workers.scenes.queries import ask, deny
 from workers.scenes.records import Query, Scene, SceneObject
 
-_LAYOUT, _LANGUAGE, _LOOK = range(3)
+_LAYOUT, _LANGUAGE, _LOOK, _DENIALS = range(4)
 
 
 def describe(
@@ -19,6 +19,16 @@ def describe(
     size = picture_size(layout, difficulty)
     objects = place_objects(layout, size, difficulty)
     return size, objects, ask(np.random.default_rng((seed, index, _LANGUAGE)), objects, difficulty)
+
+
+def deny_more(seed: int, index: int, difficulty: Difficulty, count: int) -> tuple[Query, ...]:
+    """Return a scene's queries and ``count`` more about absent objects, or as many as it allows."""
+    _, objects, queries = describe(seed, index, difficulty)
+    random = np.random.default_rng((seed, index, _DENIALS))
+    for _ in range(count):
+        query = deny(random, objects, difficulty, queries)
+        queries = queries if query is None else (*queries, query)
+    return queries
 
 
 def render(

@@ -1,7 +1,9 @@
 """Scenes as files: pictures, a manifest to label from, and the true masks."""
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +11,12 @@ from PIL import Image
 
 from workers.scenes.difficulty import EASY, Difficulty
 from workers.scenes.records import Query, Scene
-from workers.scenes.render import render
+from workers.scenes.render import deny_more, describe, render
 
 MANIFEST_FIELDS = ("image", "query", "label", "id", "group")
 TRUTH_FIELDS = ("id", "mask", "kind", "present", "denial")
+MOST_ADDED = 2
+"""Queries that a scene may get beside its own: some scenes allow none about absent objects."""
 
 
 def write_scenes(
@@ -40,8 +44,8 @@ def write_scenes(
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     rows, truths = [], []
-    for index in range(count):
-        scene = render(seed, index, difficulty)
+    for index, queries in enumerate(_asked(seed, count, difficulty)):
+        scene = replace(render(seed, index, difficulty), queries=queries)
         image = f"images/{_name(scene)}.{image_format}"
         Image.fromarray(scene.image).save(folder / image, quality=92)
         rows += [
@@ -50,6 +54,20 @@ def write_scenes(
         truths += [_truth(folder, scene, number, query) for number, query in _numbered(scene)]
     _write(folder / "truth.csv", TRUTH_FIELDS, truths)
     return _write(folder / "manifest.csv", MANIFEST_FIELDS, rows)
+
+
+def _asked(seed: int, count: int, difficulty: Difficulty) -> list[tuple[Query, ...]]:
+    """Return each scene's queries, with more about absent objects where too few were drawn."""
+    asked = [describe(seed, index, difficulty)[2] for index in range(count)]
+    total = sum(len(queries) for queries in asked)
+    absent = sum(not query.present for queries in asked for query in queries)
+    least = difficulty.least_absent
+    lacking = max(0, math.ceil((least * total - absent) / (1 - least)))
+    for index, queries in enumerate(asked):
+        if lacking:
+            asked[index] = deny_more(seed, index, difficulty, min(lacking, MOST_ADDED))
+            lacking -= len(asked[index]) - len(queries)
+    return asked
 
 
 def _numbered(scene: Scene) -> Iterator[tuple[int, Query]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workers.scenes import EASY, HARD, Difficulty, render
+from workers.scenes import EASY, HARD, Difficulty, describe, render
 from workers.scenes.difficulty import is_held_out
 
 SETTINGS = pytest.mark.parametrize("difficulty", [EASY, HARD], ids=["easy", "hard"])
@@ -30,6 +30,7 @@ def test_scenes_keep_to_their_knobs(difficulty: Difficulty) -> None:
         scene = render(11, index, difficulty)
         height, width = scene.image.shape[:2]
         assert difficulty.long_side[0] <= max(height, width) <= difficulty.long_side[1]
+        assert min(height, width) >= difficulty.short_side
         assert difficulty.aspect[0] * 0.97 <= width / height <= difficulty.aspect[1] * 1.03
         assert difficulty.objects[0] <= len(scene.objects) <= difficulty.objects[1]
         for item, mask in zip(scene.objects, scene.masks, strict=True):
@@ -37,6 +38,13 @@ def test_scenes_keep_to_their_knobs(difficulty: Difficulty) -> None:
             assert least * 0.85 <= mask.mean() <= difficulty.target_area[1] * 1.1
             assert item.color in difficulty.colors
             assert item.shape in difficulty.shapes
+
+
+def test_no_side_of_a_hard_scene_is_shorter_than_asked_whatever_its_aspect() -> None:
+    sizes = [describe(19, index, HARD)[0] for index in range(150)]
+    assert 200 <= min(min(size) for size in sizes) < 230
+    assert all(0.5 * 0.99 <= width / height <= 2 * 1.01 for height, width in sizes)
+    assert 1500 < max(max(size) for size in sizes) <= 1600
 
 
 def test_hard_scenes_differ_in_size_and_aspect_and_hide_parts() -> None:

@@ -1,13 +1,14 @@
 """Scenes as files."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from workers.scenes import render, write_scenes
+from workers.scenes import HARD, describe, render, write_scenes
 
 
 def rows(manifest: Path) -> list[dict[str, str]]:
@@ -36,6 +37,29 @@ def test_pictures_and_masks_are_those_of_the_scene(tmp_path: Path) -> None:
         assert np.array_equal(mask, np.where(scene.mask(query), 255, 0))
         assert row["present"] == str(bool(mask.any())).lower()
         assert row["denial"] == query.denial
+
+
+@pytest.mark.parametrize("count", [5, 10])
+def test_a_quarter_of_what_hard_scenes_ask_for_is_absent_however_few(
+    count: int, tmp_path: Path
+) -> None:
+    small = replace(HARD, long_side=(96, 96))
+    too_few = 0
+    for seed in range(6):
+        drawn = [query for index in range(count) for query in describe(seed, index, small)[2]]
+        too_few += 4 * sum(not query.present for query in drawn) < len(drawn)
+        out = tmp_path / str(seed)
+        asked = [
+            (row["group"], row["query"]) for row in rows(write_scenes(seed, count, out, small))
+        ]
+        assert len(set(asked)) == len(asked) >= len(drawn)
+        truths = rows(out / "truth.csv")
+        absent = [row for row in truths if row["present"] == "false"]
+        assert 4 * len(absent) >= len(truths)
+        for row in absent:
+            assert not np.asarray(Image.open(out / row["mask"])).any()
+            assert row["denial"]
+    assert too_few
 
 
 def test_pictures_can_be_jpeg(tmp_path: Path) -> None:
