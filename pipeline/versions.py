@@ -1,5 +1,7 @@
 """Whose predictions a command works on: the run's model, or masks that were imported."""
 
+from dataclasses import replace
+
 from pipeline.config import RunFile
 from pipeline.exchange.imported import IMPORTED
 from pipeline.registry.current import CurrentVersion
@@ -30,7 +32,7 @@ def chosen_model(run: RunFile, store: Store, version: str | None) -> PlannedMode
     model = plan_model(source, run.s3, run.pool.precision)
     if version is None:
         return model
-    return PlannedModel(model.source, version, model.settings_json)
+    return replace(model, version=version)
 
 
 def current_of(run: RunFile, store: Store) -> CurrentVersion | None:

@@ -18,7 +18,7 @@ from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import ObjectInfo, Store, open_store
 from workers.read.errors import CheckpointError
 from workers.read.hub import HUB_ERRORS, HUB_FILES, HUB_UNUSED
-from workers.read.identity import identify
+from workers.read.identity import download_tower, identify
 from workers.settings import PoolSettings, Precision
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ class PlannedModel:
     """The model of a run, as decided before anything is labeled.
 
     ``source`` leads to the same weights for as long as they exist: a hub id is pinned to a commit,
-    a folder is absolute. ``version`` and ``settings_json`` go into the keys of the tasks.
+    a folder is absolute. ``version`` and ``settings_json`` go into the keys of the tasks. ``tower``
+    is the vision tower's hub id, pinned too, or None if it lies in a folder.
     """
 
     source: str
     version: str
     settings_json: str
+    tower: str | None = None
 
     @property
     def name(self) -> str:
@@ -54,6 +56,7 @@ class PlannedModel:
         content = {
             "model_version": self.version,
             "source": self.source,
+            "vision_tower": self.tower,
             "settings": json.loads(self.settings_json),
         }
         store.put_new(
@@ -63,7 +66,7 @@ class PlannedModel:
     def loader(self, s3: S3Settings, pool: PoolSettings) -> "EngineLoader":
         """Return what loads it in a replica: on its GPU if it has one, over all if several."""
         device = "cpu" if not pool.gpus else SPREAD if pool.gpus > 1 else "cuda"
-        return EngineLoader(self.source, s3, pool.precision, device)
+        return EngineLoader(self.source, self.tower, s3, pool.precision, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class EngineLoader:
     """Loads the engine in a replica; it is pickled."""
 
     source: str
+    tower: str | None
     s3: S3Settings
     precision: Precision
     device: str
@@ -85,10 +89,18 @@ class EngineLoader:
         from workers.read.engine import ReadEngine  # noqa: PLC0415  (drivers load no torch)
 
         _, folder = _find(self.source, self.s3)
+        clip = None if self.tower is None else _tower_folder(self.tower)
         try:
-            return ReadEngine.load(folder, self.precision, self.device)
+            return ReadEngine.load(folder, self.precision, self.device, clip=clip)
         except CheckpointError as error:
             raise ModelUnusableError(str(error)) from error
+
+
+def _tower_folder(name: str) -> Path:
+    try:
+        return download_tower(name)
+    except HUB_ERRORS as error:
+        raise unreachable(name, error) from error
 
 
 def local_folder(source: str, s3: S3Settings) -> Path:
@@ -110,10 +122,10 @@ def plan_model(source: str, s3: S3Settings, precision: Precision) -> PlannedMode
     """
     pinned, folder = _find(source, s3)
     try:
-        version, settings_json = identify(folder, precision)
+        found = identify(folder, precision)
     except CheckpointError as error:
         raise ModelUnusableError(str(error)) from error
-    return PlannedModel(pinned, version, settings_json)
+    return PlannedModel(pinned, found.version, found.settings_json, found.tower)
 
 
 def unreachable(source: str, error: Exception) -> ModelUnusableError:

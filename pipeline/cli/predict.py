@@ -90,7 +90,7 @@ def prepare(image: str, model: str, device: str) -> tuple[NDArray[np.uint8], Rea
     except ImageError as error:
         raise InputError(f"{uri}: {error}") from error
     planned = plan_model(model, s3, precision)
-    return pixels, EngineLoader(planned.source, s3, precision, device)()
+    return pixels, EngineLoader(planned.source, planned.tower, s3, precision, device)()
 
 
 def write(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -103,9 +104,16 @@ def hub(tiny_folder: Path, tmp_path: Path) -> Iterator[str]:
 
 def inspect(source: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``readloop models inspect SOURCE --json`` with a cache of its own."""
+    return python(COMMAND, ["models", "inspect", source, "--json"], home, **environment)
+
+
+def python(
+    code: str, arguments: list[str], home: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, with the hub's cache in ``home``."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, "models", "inspect", source, "--json"],
+        [sys.executable, "-c", code, *arguments],
         env={**inherited, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
         capture_output=True,
         text=True,
@@ -160,3 +168,47 @@ def test_an_unknown_revision_is_named(hub: str, tmp_path: Path) -> None:
     failed = inspect(f"{NAME}@v2", tmp_path / "home", HF_ENDPOINT=hub)
     assert failed.returncode == 1
     assert f"model {NAME}@v2" in failed.stderr
+
+
+PLAN = """
+import pickle, sys
+from pathlib import Path
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import open_store
+from workers.models import plan_model
+
+planned = plan_model(sys.argv[1], S3Settings(), "float32")
+planned.record(open_store(sys.argv[2], S3Settings()))
+Path(sys.argv[3]).write_bytes(pickle.dumps(planned))
+"""
+LOAD = """
+import pickle, sys
+from pathlib import Path
+from pipeline.storage.settings import S3Settings
+from workers.settings import PoolSettings
+
+planned = pickle.loads(Path(sys.argv[3]).read_bytes())
+engine = planned.loader(S3Settings(), PoolSettings())()
+assert engine.version == planned.version
+"""
+
+
+def test_a_tower_from_the_hub_is_pinned_and_recorded(
+    hub: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    Hub.folder = Hub.folder / "clip"
+    model, store, home = (tmp_path / name for name in ("model", "store", "home"))
+    shutil.copytree(tiny_folder, model, ignore=shutil.ignore_patterns("clip"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"vision_tower": NAME}))
+    (model / "readloop.json").write_text("{}")
+    arguments = [str(model), str(store), str(tmp_path / "planned")]
+    assert python(PLAN, arguments, home, HF_ENDPOINT=hub).returncode == 0
+    (record,) = (store / "model_sources").iterdir()
+    assert json.loads(record.read_text())["vision_tower"] == f"{NAME}@{COMMIT}"
+    for refs in home.rglob("refs"):
+        shutil.rmtree(refs)  # what main was is not known any more
+    loaded = python(LOAD, arguments, home, HF_HUB_OFFLINE="1")
+    assert loaded.returncode == 0, loaded.stderr
+    again = python(PLAN, arguments, home, HF_HUB_OFFLINE="1")
+    assert "vision tower 'somebody/tiny-read' is neither a folder nor" in again.stderr

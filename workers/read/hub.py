@@ -18,6 +18,12 @@ HUB_UNUSED = ["*optimizer*", "*scheduler*", "training_args.bin", "global_step*",
 """What a checkpoint may need of a hub repository, and what lies beside it after a training."""
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Take ``NAME@REVISION`` apart; without a revision it is None."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
 class HubFiles:
     """Files of a repository at a commit, see :class:`workers.read.sketch.RemoteFiles`."""
 

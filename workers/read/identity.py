@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workers.read.errors import CheckpointError
 from workers.read.files import INDEXES, SINGLES, read_json, weight_files
-from workers.read.hub import HUB_ERRORS
+from workers.read.hub import HUB_ERRORS, split_revision
 from workers.read.settings import FILE, TOWER, read_settings, settings_json
 
 TOWER_FILES = ("config.json", "preprocessor_config.json")
@@ -15,26 +16,50 @@ TOWER_PATTERNS = (*TOWER_FILES, *SINGLES, *INDEXES)
 """What a vision tower needs of its repository."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a checkpoint and its use from all others.
+
+    ``version`` and ``settings_json`` are those of an engine loaded from there. ``tower`` is the hub
+    id and commit of its vision tower, None if that lies in a folder.
+    """
+
+    version: str
+    settings_json: str
+    tower: str | None
+
+
 def download_tower(name: str) -> Path:
     """Fetch a vision tower from the hub; returns its folder in the hub's cache.
+
+    ``name`` may end in ``@`` and a revision; the folder is named after its commit.
 
     Raises:
         OSError, ValueError, httpx2.HTTPError: it is neither there nor in the cache.
     """
     from huggingface_hub import snapshot_download  # noqa: PLC0415  (takes long to import)
 
-    return Path(snapshot_download(name, allow_patterns=[*TOWER_PATTERNS]))
+    repository, revision = split_revision(name)
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=[*TOWER_PATTERNS]))
 
 
-def identify(folder: str | Path, precision: str) -> tuple[str, str]:
-    """Return the ``version`` and ``settings_json`` that an engine loaded from there would have.
+def identify(folder: str | Path, precision: str) -> Identity:
+    """Identify a checkpoint, and fetch its vision tower from the hub if need be.
 
     Raises:
         CheckpointError: see :func:`fingerprint`.
     """
     folder = Path(folder)
-    settings, _ = read_settings(folder, read_json(folder / "config.json"))
-    return fingerprint(folder), settings_json(settings, precision=precision)
+    llava = read_json(folder / "config.json")
+    settings, own_tower = read_settings(folder, llava)
+    tower = tower_folder(folder, llava, own_tower, None)
+    source = None
+    if own_tower is None and not Path(_tower_name(folder, llava)).is_dir():
+        repository, _ = split_revision(_tower_name(folder, llava))
+        source = f"{repository}@{tower.name}"
+    return Identity(
+        fingerprint(folder, clip=tower), settings_json(settings, precision=precision), source
+    )
 
 
 def fingerprint(folder: str | Path, *, clip: str | Path | None = None) -> str:
@@ -89,9 +114,7 @@ def tower_folder(
 
 def _named_tower(folder: Path, llava: dict[str, Any], from_hub: Callable[[str], Path]) -> Path:
     """Folder of the tower that ``config.json`` names: a folder, or a hub name."""
-    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
-    if not name or not isinstance(name, str):
-        raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
+    name = _tower_name(folder, llava)
     if Path(name).is_dir():
         return Path(name)
     try:
@@ -101,3 +124,10 @@ def _named_tower(folder: Path, llava: dict[str, Any], from_hub: Callable[[str], 
             f"{folder / 'config.json'}: vision tower {name!r} is neither a folder nor to be had "
             f'from the hub; write {{"{TOWER}": "FOLDER"}} into {folder / FILE}'
         ) from error
+
+
+def _tower_name(folder: Path, llava: dict[str, Any]) -> str:
+    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
+    if not name or not isinstance(name, str):
+        raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
+    return name

@@ -14,7 +14,7 @@ from workers.read.checkpoint import refuse_other_models
 from workers.read.config import CLIP_L_336, ReadConfig, ReadSettings
 from workers.read.errors import CheckpointError
 from workers.read.files import read_json, weight_files
-from workers.read.hub import sketch_from_hub
+from workers.read.hub import sketch_from_hub, split_revision
 from workers.read.identity import TOWER_FILES, TOWER_PATTERNS, tower_folder
 from workers.read.keys import CLIP_UNUSED, KeyDifferences, compare_keys, released_tensors, wanted
 from workers.read.layout import planned_config, read_config
@@ -118,8 +118,9 @@ class _HubTower:
         self.source: str | None = None
 
     def __call__(self, name: str) -> Path:
-        commit, folder = sketch_from_hub(name, None, self._scratch, TOWER_PATTERNS)
-        self.source = f"{name}@{commit}"
+        repository, revision = split_revision(name)
+        commit, folder = sketch_from_hub(repository, revision, self._scratch, TOWER_PATTERNS)
+        self.source = f"{repository}@{commit}"
         return folder
 
 
