@@ -63,22 +63,24 @@ class PredictionLookup:
         return None
 
     def _look_again(self) -> None:
+        """Learn which keys there are now; if the store fails, what was known stays as it was."""
         now = self._clock()
         if self._looked is not None and now - self._looked < LOOK_AGAIN_SECONDS:
             return
         self._looked = now
         schema = PREDICTIONS_SCHEMA.append(COMMITTED_AT)
-        self._row.cache_clear()
-        self._snapshot = FencedTable(self._store, "predictions", schema).snapshot()
-        self._groups, keys, places = [], [], []
-        for group, table in self._snapshot.scan(["key"]):
+        snapshot = FencedTable(self._store, "predictions", schema).snapshot()
+        groups: list[RowGroup] = []
+        keys, places = [self._keys[:0]], [self._places[:0]]
+        for group, table in snapshot.scan(["key"]):
             keys.append(np.asarray(table["key"].to_pylist(), self._keys.dtype))
-            places.append(np.full(table.num_rows, len(self._groups), np.int64))
-            self._groups.append(group)
-        together = np.concatenate(keys) if keys else self._keys[:0]
+            places.append(np.full(table.num_rows, len(groups), np.int64))
+            groups.append(group)
+        together = np.concatenate(keys)
         order = np.argsort(together)
-        self._keys = together[order]
-        self._places = (np.concatenate(places) if places else self._places[:0])[order]
+        self._keys, self._places = together[order], np.concatenate(places)[order]
+        self._groups, self._snapshot = groups, snapshot
+        self._row.cache_clear()
 
     def _read(self, key: str) -> Prediction:
         place = self._place(key)
