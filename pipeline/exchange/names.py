@@ -17,9 +17,9 @@ def file_name(uri: str, root: Address) -> str:
     name depends on no other image.
     """
     place = locate(uri)
-    below = f"{root.path}/" if root.path else ""
-    if place.bucket == root.bucket and place.path.startswith(below):
-        return place.path[len(below) :]
+    below = place.below(root)
+    if below is not None:
+        return below
     return f"_s3/{place.bucket}/{place.path}" if place.bucket else f"_disk/{place.path}"
 
 

@@ -212,9 +212,9 @@ class Registry:
         if current and version in (current.version, current.previous):
             self._store.delete([f"{PRUNED}/{version}.json"])
             return
-        above = len(self._store.address.path) + 1
-        weights = self._store.list(f"{FOLDER}/{version}")
-        self._store.delete([locate(info.uri).path[above:] for info in weights])
+        places = [locate(info.uri) for info in self._store.list(f"{FOLDER}/{version}")]
+        paths = [place.below(self._store.address) for place in places]
+        self._store.delete([path for path in paths if path is not None])
 
     def _names(self, folder: str) -> list[str]:
         return sorted(self._listed(folder))

@@ -50,6 +50,12 @@ class Address:
             raise InputError(f"{path!r} leads outside {self.uri}: use a path below it")
         return self if normal == "." else Address(self.bucket, _join(self.path, normal))
 
+    def below(self, folder: "Address") -> str | None:
+        """Return the relative path from a folder to this place, None if it lies elsewhere."""
+        start = f"{folder.path}/" if folder.path else ""
+        inside = self.bucket == folder.bucket and self.path.startswith(start)
+        return self.path[len(start) :] if inside else None
+
 
 def locate(text: str, base: Address | None = None) -> Address:
     """Return the place that a setting or a manifest names.

@@ -91,3 +91,13 @@ def test_parents_and_children_belong_together() -> None:
     assert folder.child("a/b.jpg").parent == Address("b", "x/a")
     assert folder.child("") == folder
     assert Address("b", "x").parent == Address("b", "")
+
+
+@pytest.mark.parametrize("folder", [Address("b", ""), Address("b", "x y"), Address("", "x")])
+def test_a_place_knows_its_path_below_a_folder(folder: Address) -> None:
+    assert folder.child("a/1.jpg").below(folder) == "a/1.jpg"
+    assert Address("other", "x y/a").below(folder) is None
+
+
+def test_a_folder_whose_name_begins_alike_is_elsewhere() -> None:
+    assert Address("b", "xy/a").below(Address("b", "x")) is None

@@ -4,14 +4,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.errors import ConfigError, StoppedError, StorageError
 from pipeline.registry.registry import Registry
 from pipeline.registry.resolve import model_source
-from pipeline.storage.store import Store
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import Store, open_store
 from tests.pipeline.registry.conftest import lineage
+
+if TYPE_CHECKING:
+    from tests.conftest import S3Server
 
 Register = Callable[..., None]
 
@@ -89,6 +94,18 @@ def test_what_something_refers_to_is_never_pruned(any_store: Store, register: Re
     assert len(list(any_store.list("models/v4"))) == 2
     with pytest.raises(ConfigError, match="pruned"):
         registry.move("v0", "promote", registry.current())
+
+
+def test_weights_are_pruned_in_a_store_that_is_a_whole_bucket(
+    s3: "S3Server", register: Register
+) -> None:
+    store = open_store(s3.make_bucket("whole-registry"), S3Settings(endpoint=s3.endpoint))
+    registry = Registry(store)
+    for number in range(2):
+        register(registry, f"v{number}", number)
+    registry.prune("v0")
+    assert list(store.list("models/v0")) == []
+    assert len(list(store.list("models/v1"))) == 2
 
 
 def test_what_becomes_current_while_it_is_pruned_is_spared(
