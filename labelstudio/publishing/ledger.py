@@ -107,7 +107,9 @@ class Ledger:
     def __init__(self, store: Store, projects: Iterable[Project]) -> None:
         self._created = {project.id: project.created_at for project in projects}
         self._table = FencedTable(store, "tasks", TASKS_SCHEMA)
-        self._entries = self._read()
+        rows = self._read()
+        self._sent = set(rows["model_version"].unique().to_pylist())
+        self._entries = _latest(rows)
 
     def add_project(self, project: Project) -> None:
         """Let further notes be about a project that has just been made."""
@@ -120,6 +122,11 @@ class Ledger:
     def entries(self) -> dict[str, Entry]:
         """Return what is known about every task, by its key."""
         return dict(self._entries)
+
+    @property
+    def model_versions(self) -> frozenset[str]:
+        """The versions of all predictions that were ever sent: a kill may leave an old one."""
+        return frozenset(self._sent - {""})
 
     def adopt(self, key: str, number: int) -> None:
         """Take a task under the number that it was found under."""
@@ -142,20 +149,11 @@ class Ledger:
         self._table.append(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
         for note in notes:
             self._entries[note.key] = _entry(note, now)
+            self._sent.add(note.model_version)
 
-    def _read(self) -> dict[str, Entry]:
-        """Return the latest entry of each key; of rows of one commit, the made one."""
+    def _read(self) -> pa.Table:
         parts = [self._ours(rows) for _, rows in self._table.snapshot().scan(TASKS_SCHEMA.names)]
-        if not parts:
-            return {}
-        order = [("committed_at", "ascending"), ("task", "ascending")]
-        entries = {}
-        for batch in pa.concat_tables(parts).sort_by(order).to_batches():
-            for row in batch.to_pylist():
-                del row["project_created_at"]
-                seconds = row.pop("committed_at").timestamp()
-                entries[row["key"]] = _entry(Note(**row), seconds)
-        return entries
+        return pa.concat_tables(parts) if parts else TASKS_SCHEMA.empty_table()
 
     def _ours(self, rows: pa.Table) -> pa.Table:
         """Return the rows about projects as they are now."""
@@ -170,6 +168,18 @@ class Ledger:
             "project_created_at": self._created[note.project],
             "committed_at": datetime.fromtimestamp(now, UTC),
         }
+
+
+def _latest(rows: pa.Table) -> dict[str, Entry]:
+    """Return the latest entry of each key; of rows of one commit, the made one."""
+    order = [("committed_at", "ascending"), ("task", "ascending")]
+    entries = {}
+    for batch in rows.sort_by(order).to_batches():
+        for row in batch.to_pylist():
+            del row["project_created_at"]
+            seconds = row.pop("committed_at").timestamp()
+            entries[row["key"]] = _entry(Note(**row), seconds)
+    return entries
 
 
 def _entry(note: Note, seconds: float) -> Entry:

@@ -97,7 +97,7 @@ def publish(
     retractions = Retractions(store)
     settle(client, ledger)
     reconcile(client, ledger, lambda _: progress(0))
-    ours = frozenset(entry.model_version for entry in ledger.entries().values())
+    ours = ledger.model_versions
     batch = settings.batch_tasks
     plan = _Plan(run, settings, showing, retractions)
     with Writer(client, parts, ledger, batch_tasks=batch, ours=ours, progress=progress) as writer:

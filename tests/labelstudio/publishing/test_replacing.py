@@ -75,6 +75,22 @@ def test_predictions_of_others_stay(street: Any, images_of: Images) -> None:
     assert street.shown()["0.png"] == ["theirs"]
 
 
+def test_a_prediction_left_by_a_kill_is_replaced_beside_one_of_others(
+    street: Any, images_of: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street.publish(images_of(1))
+    (task,) = street.tasks()
+    street.sdk().predictions.create(task=task["id"], model_version="theirs", result=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStudioClient, "delete_prediction", _stop)
+        with pytest.raises(StoppedError):
+            street.publish(images_of(1, "tiny@2"))
+    assert sorted(street.shown()["0.png"]) == ["theirs", "tiny@1"]
+    monkeypatch.setattr("labelstudio.publishing.reconcile.SETTLE_SECONDS", 0)
+    assert street.publish(images_of(1, "tiny@2")).replaced == 1
+    assert sorted(street.shown()["0.png"]) == ["theirs", "tiny@2"]
+
+
 @pytest.mark.parametrize("step", ["clear_predictions", "add_predictions", "add and forget"])
 def test_a_replacement_that_was_cut_off_is_repeated(
     street: Any, images_of: Images, monkeypatch: pytest.MonkeyPatch, step: str
