@@ -7,6 +7,7 @@ an export that still runs.
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -74,7 +75,9 @@ def _disk_faults(out: Path) -> Iterator[None]:
 
 def _remove_leftovers(out: Path) -> None:
     """Remove what killed exports left; an earlier export that one had moved aside comes back."""
-    for left in out.parent.glob(f".{out.name}.*.part"):
+    # As mkdtemp names them: no dot, or the folders of an export to "out.v2" would be taken.
+    made = re.compile(rf"\.{re.escape(out.name)}\.[a-z0-9_]+\.part")
+    for left in [path for path in out.parent.iterdir() if made.fullmatch(path.name)]:
         with suppress(FileNotFoundError):
             lock = os.open(left, os.O_RDONLY)
             try:

@@ -235,6 +235,24 @@ def test_an_export_that_a_killed_one_had_moved_aside_comes_back(
     _fails_and_leaves(street, before, "No space left")
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("truth", "truth.v2"), ("trut[h]", "truth"), ("tr*", "truth")]
+)
+def test_only_what_an_export_to_the_same_place_left_is_taken(
+    street: Street, name: str, other: str
+) -> None:
+    street.predict({("a/one.png", "road"): ROAD})
+    street.export("coco", out=street.folder / other)
+    aside = street.folder / f".{other}.killed.part"
+    aside.mkdir()
+    (street.folder / other).rename(aside / "old")
+    left = street.folder / f".{name}.killed.part"
+    left.mkdir()
+    street.export("coco", out=street.folder / name)
+    assert (aside / "old" / "export.json").is_file()
+    assert not left.exists()
+
+
 def test_an_export_that_cannot_be_put_in_place_leaves_the_earlier_one(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
