@@ -76,7 +76,8 @@ def jsonl_rows(data: bytes, uri: str, known: Collection[str], required: str) -> 
     """Yield the rows of a file with one JSON object a line.
 
     Raises:
-        InputError: a line is no JSON object, has unknown keys, or a value that is no string.
+        InputError: a line is no JSON object, has unknown keys, or a value that is no string or
+            holds half a character.
     """
     try:
         lines = (line for line in _lines(data) if line.strip())
@@ -115,8 +116,22 @@ def _header(cells: list[str], uri: str, known: Collection[str], required: str) -
 
 
 def _cell(name: str, value: object, where: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _whole(name, value, where)
     if name in _NUMBERS_ALLOWED and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise InputError(f"{where}: {name!r} is {json.dumps(value)[:80]}, write a string")
+
+
+def _whole(name: str, text: str, where: str) -> str:
+    """Return a text, made sure that it can be written: JSON may escape half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise InputError(
+            f"{where}: {name!r} holds half a character, {half}; write the whole of it"
+        ) from error
+    return text

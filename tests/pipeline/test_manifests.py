@@ -153,6 +153,11 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("m.jsonl", b'{"image": "a.jpg", "label": "l"}', "row 1: has a label, 'l', but no query"),
     ("m.jsonl", b'{"image": 3}', "row 1: 'image' is 3, write a string"),
     ("m.jsonl", b'{"image": "a.jpg", "id": true}', "row 1: 'id' is true, write a string"),
+    (
+        "m.jsonl",
+        b'{"image": "a.jpg"}\n{"image": "a.jpg", "query": "a \\ud83d"}',
+        r"row 2: 'query' holds half a character, '\\ud83d'; write the whole of it",
+    ),
     ("m.parquet", b"PAR1 but not really", "is not Parquet"),
 ]
 

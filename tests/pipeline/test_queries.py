@@ -92,6 +92,7 @@ def test_a_file_of_queries_is_read(photos: Path, tasks_of: TasksOf, s3: Any, nam
         ("q.jsonl", b'{"text": "x"}\n{"text"', "row 2 is not JSON"),
         ("q.jsonl", b"[1]", "row 1 is not a JSON object"),
         ("q.jsonl", b'{"text": 7}', "row 1: 'text' is 7, write a string"),
+        ("q.jsonl", b'{"text": "\\ude00"}', r"row 1: 'text' holds half a character, '\\ude00'"),
         ("q.jsonl", b'{"label": "x", "text": null}', "row 1: text"),
         ("q.yaml", b"label: road", "must be a list of entries"),
         ("q.yaml", b"- {text: [", "is not YAML"),
