@@ -32,7 +32,7 @@ def read_manifest(place: Address, reader: ObjectReader) -> pa.Table:
     """Return a manifest's rows as strings in :data:`COLUMNS`, nulls where a cell is missing.
 
     Raises:
-        InputError: it is empty, not of the kind its suffix says, or has unknown columns.
+        InputError: it is empty, damaged, not of the kind its suffix says, or has unknown columns.
         StorageError: it is missing or cannot be read.
     """
     data = reader.get(place.uri, _MAX_BYTES)
@@ -59,8 +59,8 @@ def _table(rows: Iterable[Row]) -> pa.Table:
 def _parquet(data: bytes, uri: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowException as error:
-        raise InputError(f"{uri}: is not Parquet: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{uri}: is not Parquet, or damaged: {error}") from error
     check_columns(table.column_names, COLUMNS, "image", uri)
     columns = [
         _strings(table.column(name), name, uri)

@@ -71,13 +71,13 @@ def read_shard(store: Store, file: str) -> pa.Table:
     """Return one file of a shard, in the schema of its table.
 
     Raises:
-        StorageError: the file is missing or is not such a shard.
+        StorageError: the file is missing, damaged, or not such a shard.
     """
     schema = _SCHEMAS[file.rpartition("/")[0]]
     data = store.get(file)
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise _unusable(store, file) from error
     if table.schema != schema:
         raise _unusable(store, file)

@@ -177,6 +177,14 @@ def test_a_parquet_column_of_another_kind_is_named(folder: Path, tasks_of: Tasks
         tasks_of(manifest)
 
 
+def test_parquet_that_is_damaged_inside_is_named(folder: Path, tasks_of: TasksOf) -> None:
+    manifest = write(folder / "m.parquet", ROWS)
+    data = manifest.read_bytes()
+    manifest.write_bytes(data[:4] + b"garbage" + data[11:])
+    with pytest.raises(InputError, match=r"m\.parquet: is not Parquet, or damaged: "):
+        tasks_of(manifest)
+
+
 def test_a_missing_manifest_is_named(folder: Path, tasks_of: TasksOf) -> None:
     with pytest.raises(MissingError, match=r"none\.csv: does not exist"):
         tasks_of(folder / "none.csv")

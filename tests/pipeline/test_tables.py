@@ -156,9 +156,11 @@ def test_a_foreign_table_is_refused(store: Store) -> None:
 def test_a_file_that_is_no_shard_is_named(store: Store, predict: Predict) -> None:
     tables = PredictionTables(store)
     shard = write_shard(store, [predict(1)])
-    store.put(shard.files[0], b"garbage")
-    with pytest.raises(StorageError, match=rf"{shard.files[0]}: is not a shard of this version"):
-        tables.adopt_orphans()
+    data = store.get(shard.files[0])
+    for damaged in (b"garbage", data[:4] + b"garbage" + data[11:]):
+        store.put(shard.files[0], damaged)
+        with pytest.raises(StorageError, match=rf"{shard.files[0]}: is not a shard of this"):
+            tables.adopt_orphans()
 
 
 def test_a_lost_file_of_a_table_is_named(store: Store, predict: Predict) -> None:
