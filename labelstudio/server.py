@@ -245,9 +245,12 @@ def _login_of(data: Path) -> Login:
     if path.exists():
         return Login(**json.loads(path.read_text(encoding="utf-8")))
     login = Login("readloop@localhost.invalid", secrets.token_urlsafe(12), secrets.token_hex(20))
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(login), file)
+    part.replace(path)
     return login
 
 

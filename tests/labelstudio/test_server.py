@@ -1,5 +1,6 @@
 """Our own server: its data lasts, its folder has one owner, its errors show its log."""
 
+import json
 import os
 import subprocess
 import sys
@@ -52,15 +53,41 @@ def test_the_login_is_the_owners_alone(label_studio_data: Callable[[], Path]) ->
     assert (label_studio_data() / "login.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_server_that_ends_early_shows_its_log(tmp_path: Path) -> None:
-    broken = tmp_path / "env" / "bin" / "label-studio"
-    broken.parent.mkdir(parents=True)
-    broken.write_text("#!/bin/sh\necho no database today\nexit 3\n")
-    broken.chmod(0o755)
-    server = LabelStudioServer(tmp_path / "data", environment=tmp_path / "env")
+@pytest.fixture
+def broken(tmp_path: Path) -> LabelStudioServer:
+    """A server that ends as soon as it is started."""
+    program = tmp_path / "env" / "bin" / "label-studio"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho no database today\nexit 3\n")
+    program.chmod(0o755)
+    return LabelStudioServer(tmp_path / "data", environment=tmp_path / "env")
+
+
+def test_a_server_that_ends_early_shows_its_log(broken: LabelStudioServer) -> None:
     with pytest.raises(LabelStudioError, match="no database today"):
-        server.start()
-    server.stop()
+        broken.start()
+    broken.stop()
+
+
+def test_a_login_whose_writing_was_cut_off_is_made_anew(
+    broken: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("labelstudio.server.json.dump", dying)
+        with pytest.raises(Killed):
+            broken.start()
+    with pytest.raises(LabelStudioError, match="no database today"):
+        broken.start()
+    login = tmp_path / "data" / "login.json"
+    assert json.loads(login.read_text())["token"] == broken.token
+    assert login.stat().st_mode & 0o777 == 0o600
+    assert not list(login.parent.glob("login.part"))
 
 
 def test_the_server_ends_with_a_killed_process(tmp_path: Path) -> None:
