@@ -114,7 +114,7 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"the image has {width} x {height} pixels, more than the limit of {max_pixels}; "
-            "reduce it, or raise the limit"
+            "reduce it"
         )
 
 
