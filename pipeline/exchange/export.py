@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pipeline import masks
 from pipeline.exchange.coco import CocoWriter
@@ -25,7 +25,6 @@ from pipeline.exchange.writing import Writer
 from pipeline.exchange.yolo import YoloWriter
 
 Format = Literal["coco", "coco-polygons", "yolo", "png", "parquet"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 SPLIT_ALWAYS: tuple[Format, ...] = ("yolo",)
 """Formats in which one object has one outline, so that masks are split whether asked or not."""
 

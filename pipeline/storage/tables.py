@@ -63,10 +63,6 @@ class PredictionTables:
         """Return whether a unit of work has a prediction or a failure that will not pass."""
         return key in self._predicted or key in self._settled
 
-    def committed_keys(self) -> set[str]:
-        """Return the keys for which :meth:`is_done` holds."""
-        return self._predicted | self._settled
-
     def adopt_orphans(self) -> int:
         """Commit what an earlier, killed run left as shards; return the rows added.
 

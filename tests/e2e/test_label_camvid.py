@@ -12,10 +12,9 @@ from labelstudio.client import LabelStudioClient
 from labelstudio.projects import run_projects
 from labelstudio.publishing.verify import verify
 from labelstudio.settings import LabelStudioSettings
-from pipeline.records import Prediction
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store
-from pipeline.storage.tables import PredictionTables
+from tests.tables import all_predictions
 
 if TYPE_CHECKING:
     from labelstudio.server import LabelStudioServer
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 
 QUERIES = ["the road", "the sky", "a car", "a pedestrian"]
 UNITS = 404
-
-
-def read_table(store: Store) -> list[Prediction]:
-    tables = PredictionTables(store)
-    return [row for rows in tables.read_by_image(tables.committed_keys()) for row in rows]
 
 
 @pytest.fixture
@@ -55,7 +49,7 @@ def check(
         assert done.result["present"] + done.result["absent"] == UNITS
         assert done.result["pushed"] == 101
 
-        rows = read_table(store)
+        rows = all_predictions(store)
         assert len({row.key for row in rows}) == len(rows) == UNITS
         client = LabelStudioClient(label_studio.url, SecretStr(label_studio.token))
         settings = LabelStudioSettings(url=label_studio.url, project=title)

@@ -18,7 +18,7 @@ from pipeline.records import ImageTasks, Prediction
 from pipeline.sources.tasks import image_tasks
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store
-from pipeline.storage.tables import PredictionTables
+from tests.tables import all_predictions
 from tests.versions import IOU_SHIFT, less_sure, make_current, record
 from workers.scenes import write_scenes
 
@@ -54,10 +54,9 @@ class Runs:
 
     def rows(self) -> dict[str, list[Prediction]]:
         """Return all rows there are, by image."""
-        tables = PredictionTables(self.store)
         by_image = defaultdict(list)
-        for rows in tables.read_by_image(tables.committed_keys()):
-            by_image[rows[0].image_id] += rows
+        for row in all_predictions(self.store):
+            by_image[row.image_id].append(row)
         return by_image
 
     def once_a_shard_is_written(self, act: Callable[[], object]) -> threading.Thread:

@@ -20,6 +20,7 @@ from pipeline.records import ImageTasks, Prediction, Timings
 from pipeline.storage.shards import Shard
 from pipeline.storage.store import open_store
 from pipeline.storage.tables import PredictionTables
+from tests.tables import all_predictions
 from workers.actor import LabelJob
 from workers.pool import predict_all
 from workers.settings import PoolSettings
@@ -39,10 +40,11 @@ def _connected(ray_nodes: str) -> Iterator[None]:
 
 def commit_all(job: LabelJob, groups: Iterator[list[Shard]]) -> dict[str, Prediction]:
     """Commit groups of shards and return the predictions by key, without their timings."""
-    tables = PredictionTables(open_store(job.store, job.s3))
+    store = open_store(job.store, job.s3)
+    tables = PredictionTables(store)
     for group in groups:
         tables.commit(group)
-    rows = [row for rows in tables.read_by_image(tables.committed_keys()) for row in rows]
+    rows = all_predictions(store)
     assert len({row.key for row in rows}) == len(rows)
     return {row.key: replace(row, timings=Timings(0, 0, 0, 0, 0)) for row in rows}
 
