@@ -155,8 +155,9 @@ def prune(
 ) -> int:
     """Delete the weights of old versions that nothing refers to; their lineage stays.
 
-    What is current, what a rollback would make current, and what a prediction, correction or
-    snapshot refers to is never deleted. --json prints one object: pruned (versions), dry_run.
+    So go those of a training that was left for a newer snapshot before it was judged. What is
+    current, what a rollback would make current, and what a prediction, correction or snapshot
+    refers to is never deleted. --json prints one object: pruned (versions), dry_run.
     """
     from pipeline.registry.references import prune_models  # noqa: PLC0415
 

@@ -13,7 +13,7 @@ from pipeline.storage.training_sets import TrainingSets
 def referred_versions(store: Store) -> set[str]:
     """Return the versions that predictions, corrections or snapshots of a store refer to.
 
-    So does a training of the current version whose candidate has not been judged yet.
+    So does a training whose candidate has not been judged and that may still be gone on with.
 
     Raises:
         StorageError: the store failed.
@@ -25,24 +25,49 @@ def referred_versions(store: Store) -> set[str]:
 
 
 def _unjudged(store: Store) -> Iterator[str]:
-    sets, current = TrainingSets(store), Registry(store).current()
-    learning = {one.number for one in sets.manifests() if current and one.model == current.version}
+    """Yield the candidates of what the current version may learn from, or has learned from."""
+    sets, registry = TrainingSets(store), Registry(store)
+    current = registry.current()
+    if current is None:
+        return
+    learned = registry.lineage(current.version).snapshot
+    known = [one for one in sets.manifests() if one.model == current.version or one.name == learned]
+    numbers = {one.number for one in known}
+    for number, job, version in _trained(store):
+        if number in numbers and not sets.is_settled(job):
+            yield version
+
+
+def _abandoned(store: Store) -> Iterator[str]:
+    """Yield the candidates that a newer snapshot came before: they have weights, no lineage."""
+    registry, latest = Registry(store), TrainingSets(store).latest()
+    gone = registry.pruned()
+    for number, _, version in _trained(store):
+        older = latest is not None and number < latest.number
+        if older and version not in gone and not registry.exists(version):
+            yield version
+
+
+def _trained(store: Store) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of the snapshot, the job and the version of each training that ended."""
     for job, version in trained_versions(store):
         number = job.partition("-")[0]
-        if number.isdigit() and int(number) in learning and not sets.is_settled(job):
-            yield version
+        if number.isdigit():
+            yield int(number), job, version
 
 
 def prune_models(store: Store, keep: int, *, dry_run: bool) -> list[str]:
     """Delete the weights that nothing needs, and return their versions.
 
-    What that is, :meth:`pipeline.registry.registry.Registry.prunable` says.
+    What that is, :meth:`pipeline.registry.registry.Registry.prunable` says. Beside those go the
+    candidates of trainings that were left for a newer snapshot before they were judged.
 
     Raises:
         StorageError: the store failed.
     """
-    registry = Registry(store)
-    versions = registry.prunable(keep, referred_versions(store))
+    registry, referred = Registry(store), referred_versions(store)
+    abandoned = [version for version in _abandoned(store) if version not in referred]
+    versions = [*abandoned, *registry.prunable(keep, referred)]
     if not dry_run:
         registry.finish_pruning()
         for version in versions:
