@@ -155,7 +155,7 @@ def prune(
 ) -> int:
     """Delete the weights of old versions that nothing refers to; their lineage stays.
 
-    So go those of a training that was left for a newer snapshot before it was judged. What is
+    Those of a training that was left for a newer snapshot before it was judged go too. What is
     current, what a rollback would make current, and what a prediction, correction or snapshot
     refers to is never deleted. --json prints one object: pruned (versions), dry_run.
     """
