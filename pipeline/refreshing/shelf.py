@@ -20,10 +20,10 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import MissingError, StoppedError, StorageError
+from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.store import Store
 
 FOLDER = "refreshes"
@@ -95,17 +95,16 @@ class Steps:
     def chosen(self) -> list[str] | None:
         """Return the images to label anew, None if they are not chosen yet."""
         try:
-            data = self._store.get(f"{self._folder}/chosen.parquet")
+            chosen = read_parquet(self._store, f"{self._folder}/chosen.parquet")
         except MissingError:
             return None
-        found: list[str] = pq.read_table(pa.BufferReader(data))["image_id"].to_pylist()
-        return found
+        images: list[str] = chosen["image_id"].to_pylist()
+        return images
 
     def write_chosen(self, images: list[str]) -> None:
         """Write down the images to label anew."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"image_id": images}, CHOSEN), sink, compression="zstd")
-        self._store.put_new(f"{self._folder}/chosen.parquet", sink.getvalue().to_pybytes())
+        chosen = pa.table({"image_id": images}, CHOSEN)
+        self._store.put_new(f"{self._folder}/chosen.parquet", to_parquet(chosen))
 
 
 class Shelf:

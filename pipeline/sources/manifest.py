@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from itertools import islice
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.sources.rows import Row, check_columns, csv_rows, jsonl_rows
 from pipeline.storage.addresses import Address
+from pipeline.storage.parquet import DAMAGED, from_parquet
 from pipeline.storage.store import ObjectReader
 
 COLUMNS = ("image", "query", "label", "id", "group")
@@ -58,8 +58,8 @@ def _table(rows: Iterable[Row]) -> pa.Table:
 
 def _parquet(data: bytes, uri: str) -> pa.Table:
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+        table = from_parquet(data)
+    except DAMAGED as error:
         raise InputError(f"{uri}: is not Parquet, or damaged: {error}") from error
     check_columns(table.column_names, COLUMNS, "image", uri)
     columns = [

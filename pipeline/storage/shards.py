@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
 from pipeline.records import Failure, ModelChange, Prediction
+from pipeline.storage.parquet import DAMAGED, from_parquet, to_parquet
 from pipeline.storage.schemas import (
     FAILURES_SCHEMA,
     PREDICTIONS_SCHEMA,
@@ -76,8 +76,8 @@ def read_shard(store: Store, file: str) -> pa.Table:
     schema = _SCHEMAS[file.rpartition("/")[0]]
     data = store.get(file)
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+        table = from_parquet(data)
+    except DAMAGED as error:
         raise _unusable(store, file) from error
     if table.schema != schema:
         raise _unusable(store, file)
@@ -93,9 +93,7 @@ def list_shards(store: Store) -> Iterator[str]:
 
 def _write(store: Store, folder: str, table: pa.Table) -> str:
     path = f"{folder}/{_name(table.column('key').to_pylist())}.parquet"
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    store.put(path, sink.getvalue().to_pybytes())
+    store.put(path, to_parquet(table))
     return path
 
 

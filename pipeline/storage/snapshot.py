@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.storage.parquet import DAMAGED, damaged
 from pipeline.storage.store import Store
 
 _FILES_AT_ONCE = 8
@@ -70,7 +71,11 @@ class _OpenFile:
 
     def __init__(self, store: Store, file: TableFile) -> None:
         self._ranges = RangedFile(partial(store.get_range, file.path), file.size)
-        self._parquet = pq.ParquetFile(self._ranges, pre_buffer=False)
+        self._damaged = partial(damaged, store, file.path)
+        try:
+            self._parquet = pq.ParquetFile(self._ranges, pre_buffer=False)
+        except DAMAGED as error:
+            raise self._damaged(error) from error
 
     @property
     def groups(self) -> int:
@@ -78,7 +83,10 @@ class _OpenFile:
 
     def read(self, number: int, columns: Sequence[str]) -> pa.Table:
         self._ranges.hold(*self._extent(number, columns))
-        return self._parquet.read_row_group(number, columns=list(columns), use_threads=False)
+        try:
+            return self._parquet.read_row_group(number, columns=list(columns), use_threads=False)
+        except DAMAGED as error:
+            raise self._damaged(error) from error
 
     def _extent(self, number: int, columns: Sequence[str]) -> tuple[int, int]:
         """Return the bytes from the first to the last wanted column."""

@@ -19,12 +19,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigError, MissingError, StorageError
 from pipeline.records import Correction, Example, Origin, Split
 from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.store import Store, open_store
 
 FOLDER = "snapshots"
@@ -161,11 +161,11 @@ class TrainingSets:
 
     def rows(self, manifest: Manifest) -> list[Row]:
         """Return the references of a manifest."""
-        return [Row(**row) for row in self._read(manifest.rows).to_pylist()]
+        return [Row(**row) for row in read_parquet(self._store, manifest.rows).to_pylist()]
 
     def assigned(self, manifest: Manifest) -> dict[str, Assigned]:
         """Return every image that was ever assigned to a side, by its id."""
-        found = (Assigned(**row) for row in self._read(manifest.images).to_pylist())
+        found = (Assigned(**row) for row in read_parquet(self._store, manifest.images).to_pylist())
         return {row.image_id: row for row in found}
 
     def examples(self, manifest: Manifest) -> list[Example]:
@@ -234,15 +234,10 @@ class TrainingSets:
             raise StorageError(f"{uri}: is not a manifest of this version: {error}") from error
 
     def _write(self, number: int, kind: str, table: pa.Table) -> str:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        data = sink.getvalue().to_pybytes()
+        data = to_parquet(table)
         path = _path(number, f"{kind}-{hashlib.sha256(data).hexdigest()[:16]}.parquet")
         self._store.put(path, data)
         return path
-
-    def _read(self, path: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(self._store.get(path)))
 
     def _changed(self, manifest: Manifest, what: str) -> StorageError:
         return StorageError(
