@@ -71,10 +71,7 @@ class FencedTable:
             except CommitFailedError as error:
                 if "oncurrent transaction" not in str(error):
                     raise
-                raise StoppedError(
-                    f"{self._store.uri}: another run writes to this store; let it end (or stop "
-                    "it), then run again to go on"
-                ) from error
+                raise overtaken(self._store) from error
 
     @property
     def version(self) -> int:
@@ -134,3 +131,11 @@ class FencedTable:
                 version = self._delta.version()
                 self._delta = DeltaTable(self._uri, version=version, storage_options=options)
             self._options = options
+
+
+def overtaken(store: Store) -> StoppedError:
+    """Return the error for a writer that has found another one at work on its store."""
+    return StoppedError(
+        f"{store.uri}: another run writes to this store; let it end (or stop it), then run "
+        "again to go on"
+    )

@@ -13,9 +13,10 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import MissingError
 from pipeline.records import Failure, Prediction
 from pipeline.storage import shards as shard_files
-from pipeline.storage.delta import FencedTable
+from pipeline.storage.delta import FencedTable, overtaken
 from pipeline.storage.reading import latest_keys, read_by_image
 from pipeline.storage.schemas import (
     COMMITTED_AT,
@@ -70,7 +71,7 @@ class PredictionTables:
         run tries them again.
 
         Raises:
-            StoppedError: another run commits to this store.
+            StoppedError: another run commits to this store, or has taken over the shards.
         """
         files = list(list_shards(self._store))
         return sum(
@@ -82,7 +83,7 @@ class PredictionTables:
         """Append the shards' rows whose keys are new, then delete the shards; return the rows.
 
         Raises:
-            StoppedError: another run commits to this store.
+            StoppedError: another run commits to this store, or has taken over the shards.
         """
         return self._commit([file for shard in shards for file in shard.files], orphans=False)
 
@@ -173,7 +174,7 @@ class PredictionTables:
         known: Callable[[str], bool],
         skip: pc.Expression | None = None,
     ) -> pa.Table:
-        parts = [read_shard(self._store, file) for file in files]
+        parts = [self._read(file) for file in files]
         rows = pa.concat_tables(parts) if parts else schema.empty_table()
         if skip is not None:
             rows = rows.filter(~skip)
@@ -181,6 +182,13 @@ class PredictionTables:
         now = pa.array([datetime.now(UTC)] * rows.num_rows, type=COMMITTED_AT.type)
         table.append(rows.append_column(COMMITTED_AT, now))
         return rows
+
+    def _read(self, file: str) -> pa.Table:
+        """Return a shard's file, which only a committer deletes."""
+        try:
+            return read_shard(self._store, file)
+        except MissingError as error:
+            raise overtaken(self._store) from error
 
     def model_versions(self) -> set[str]:
         """Return the versions that made any of the predictions."""

@@ -133,6 +133,19 @@ def test_a_rival_between_two_commits_is_noticed(store: Store, predict: Predict) 
     assert stored(store, "predictions") == Counter([predict(1).key, predict(2).key])
 
 
+def test_a_rival_that_has_taken_over_the_shards_is_noticed(
+    anywhere: Store, predict: Predict, fail: Fail
+) -> None:
+    first = PredictionTables(anywhere)
+    labeled = write_shard(anywhere, [predict(1)])
+    refused = write_shard(anywhere, [fail(2, retryable=True)])
+    assert PredictionTables(anywhere).adopt_orphans() == 1
+    for shard in (labeled, refused):
+        with pytest.raises(StoppedError, match=r": another run writes to this store; let it end"):
+            first.commit([shard])
+    assert stored(anywhere, "predictions") == Counter([predict(1).key])
+
+
 def test_rivals_at_the_same_moment_double_nothing(anywhere: Store, predict: Predict) -> None:
     shards = [write_shard(anywhere, [predict(n), predict(n + 1)]) for n in range(4)]
     rivals = [PredictionTables(anywhere) for _ in shards]
