@@ -165,7 +165,7 @@ class Refresh:
 
     @contextmanager
     def _leased(self) -> Iterator[None]:
-        self._halt = Halt(self._stop)
+        """Hold the lease; once it is lost, what was halted by that begins anew."""
         try:
             with self._lease.held(self._halt):
                 yield
@@ -176,6 +176,9 @@ class Refresh:
                     "and another one has taken over; nothing is lost"
                 ) from error
             raise
+        finally:
+            if self._halt.is_set():
+                self._halt, self._collecting = Halt(self._stop), None
 
     def _turn(self, collect: Callable[[], CollectSummary | None]) -> RefreshReport:
         began = time.monotonic()

@@ -15,7 +15,9 @@ from pipeline.progress import Progress
 from pipeline.refresh import Refresh
 from pipeline.refreshing.halt import Halt
 from pipeline.refreshing.lease import Lease
+from pipeline.refreshing.report import Relabeled
 from pipeline.refreshing.settings import RefreshSettings
+from pipeline.refreshing.shelf import Begun, Shelf
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.store import Store
 from tests.clocks import FastClock
@@ -96,6 +98,47 @@ def test_a_lease_that_a_killed_watch_left_is_waited_for(
     told = watch(run, clock, {2: lambda: None})
     assert len(told) == 3
     assert all(f"is refreshed by {killed.owner}" in line for line in told)
+
+
+class Collecting:
+    """Stands for a collection at a server: asked to stop, it leaves."""
+
+    def __init__(self, stop: Event, during: list[Callable[[], None]]) -> None:
+        self._stop = stop
+        self._during = during
+
+    def collect(self) -> None:
+        """Do what is to happen during this collection, if anything is."""
+        if self._during:
+            self._during.pop()()
+            self._stop.wait(10)
+        if self._stop.is_set():
+            raise StoppedError("stopped; what was read is committed, run again to go on")
+
+
+def test_a_refresh_whose_lease_is_lost_is_left_to_the_other_and_the_watch_goes_on(
+    run: RunFile, store: Store, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Begun(1, "dead:1:0", clock.now(), "9 new corrections", 9, 0, 0, 0, None)
+    Shelf(store).begin(begun)
+    other = Lease(store, timedelta(days=1), FastClock(clock.now() + timedelta(minutes=2)))
+
+    def lose_the_lease() -> None:
+        other.take()
+        clock.pass_time(minutes=1)
+
+    def let_the_other_finish() -> None:
+        Shelf(store).steps(begun).write("done", Relabeled, Relabeled())
+        other.give_back()
+
+    during = [lose_the_lease]
+    monkeypatch.setattr("pipeline.refresh.CollectRun", lambda _, stop, __: Collecting(stop, during))
+    somewhere = LabelStudioSettings(url="http://127.0.0.1:1", project="test")
+    run = run.model_copy(update={"labelstudio": somewhere})
+    going_on, lost, waiting = watch(run, clock, {1: let_the_other_finish, 3: lambda: None})
+    assert going_on == "going on with refresh 1"
+    assert "another one has taken over" in lost
+    assert waiting == "waiting: 0 new corrections, refresh.at_least is 2"
 
 
 def test_what_fails_at_the_first_look_ends_it(
