@@ -84,11 +84,22 @@ class Learning:
         decision = self._judge(snapshot, result, incumbent)
         record_candidate(self._run, self._registry, result, decision)
         if decision.promoted:
-            self._check()
-            self._registry.move(decision.candidate, "promote", incumbent)
+            self._promote(decision.candidate, incumbent)
         gate = self._run.finetune.gate.digest
         self._sets.settle(snapshot, _name(job), gate, decision.to_json())
         return decision
+
+    def _promote(self, version: str, incumbent: Pointer) -> None:
+        """Let a version take the incumbent's place, unless it has and somebody took that back."""
+        moves = ((entry.kind, entry.version, entry.previous) for entry in self._registry.chain())
+        if ("promote", version, incumbent.version) in moves:
+            self._progress.say(
+                f"{version} was promoted before, and {incumbent.version} is current again: that "
+                "stays so, 'readloop models promote' would change it"
+            )
+            return
+        self._check()
+        self._registry.move(version, "promote", incumbent)
 
     def _freeze(self, incumbent: Pointer) -> Manifest:
         latest = self._sets.latest()
