@@ -5,8 +5,10 @@
     ReadloopError
     ├── ConfigError          run file, model settings or arguments are wrong
     ├── InputError           a source, manifest or image list cannot be used
+    │   └── PictureError     a picture is not the one that was corrected
     ├── StorageError         a store refused, is missing, or broke
-    │   └── MissingError     an object that was asked for does not exist
+    │   ├── MissingError     an object that was asked for does not exist
+    │   └── ChangedError     an object is not the one that was listed
     ├── ModelUnusableError   a checkpoint cannot be loaded
     ├── LabelStudioError     Label Studio is down, refuses, or holds another interface
     └── StoppedError         stopped before the end (signal, or another run took over)
@@ -40,6 +42,10 @@ class InputError(ReadloopError):
     """A source, a manifest or a file of queries cannot be used."""
 
 
+class PictureError(InputError):
+    """A picture of a training set is gone, or is not the one that was corrected any more."""
+
+
 class StorageError(ReadloopError):
     """A store cannot be reached, refuses, lacks an object, or broke.
 
@@ -53,6 +59,10 @@ class StorageError(ReadloopError):
 
 class MissingError(StorageError):
     """An object that was asked for does not exist."""
+
+
+class ChangedError(StorageError):
+    """An object is not the one that was listed."""
 
 
 class ModelUnusableError(ReadloopError):

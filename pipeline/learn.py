@@ -14,12 +14,13 @@ from pydantic import TypeAdapter
 from pipeline.candidates import current_version, record_candidate
 from pipeline.compare import Comparison
 from pipeline.config import RunFile
+from pipeline.errors import PictureError
 from pipeline.learning.freeze import Freezer
 from pipeline.learning.gate import Decision, Stored, Trial, decide
 from pipeline.progress import Progress
 from pipeline.registry.lineage import Pointer
 from pipeline.registry.registry import FOLDER, Registry
-from pipeline.storage.jobs import JOBS, MARKER
+from pipeline.storage.jobs import JOBS, MARKER, STALE
 from pipeline.storage.store import open_store
 from pipeline.storage.training_sets import Manifest, TrainingSets
 from workers.cluster import ray_session
@@ -66,7 +67,8 @@ class Learning:
         """Freeze, train, compare, and promote what is better.
 
         Raises:
-            InputError: there is nothing to learn from.
+            InputError: there is nothing to learn from, or a picture is not the one that was
+                corrected; run again to learn without it.
             ModelUnusableError: the model cannot be used.
             StorageError: the store failed.
             StoppedError: stopped, or another refresh was faster; run again to go on.
@@ -121,7 +123,8 @@ class Learning:
             return False
         job = self._job(snapshot, incumbent)
         begun = self._store.exists(f"{job.folder}/{MARKER}")
-        return begun and not self._sets.is_settled(_name(job))
+        stale = self._store.exists(f"{job.folder}/{STALE}")
+        return begun and not stale and not self._sets.is_settled(_name(job))
 
     def _known(self, snapshot: Manifest, incumbent: Pointer) -> Decision | None:
         """Return the decision that stands, if nothing has changed since."""
@@ -159,7 +162,11 @@ class Learning:
         self._store.put_new(f"{job.folder}/{MARKER}", job.settings.model_dump_json().encode())
         self._progress.begin("training steps")
         self._trained = 0
-        result = finetune(job, self._stop, self._tell)
+        try:
+            result = finetune(job, self._stop, self._tell)
+        except PictureError as error:
+            self._store.put(f"{job.folder}/{STALE}", str(error).encode())
+            raise
         self._progress.end()
         if result.refused:
             self._progress.say(

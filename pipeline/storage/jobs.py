@@ -4,6 +4,7 @@
 
     training/<snapshot>-<settings>/job.json      written when the job begins
     training/<snapshot>-<settings>/states/…      from which it goes on
+    training/<snapshot>-<settings>/stale.txt     written when a picture of its set is another one
     training/<snapshot>-<settings>/result.json   what it ended with, the new version among it
 """
 
@@ -14,6 +15,7 @@ from pipeline.storage.store import Store
 
 JOBS = "training"
 MARKER = "job.json"
+STALE = "stale.txt"
 RESULT = "result.json"
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 from obstore.exceptions import AlreadyExistsError
 
-from pipeline.errors import InputError, MissingError, StorageError
+from pipeline.errors import ChangedError, InputError, MissingError, StorageError
 from pipeline.storage.addresses import Address, locate
 from pipeline.storage.clients import Clients
 from pipeline.storage.settings import S3Settings
@@ -50,7 +50,8 @@ class ObjectReader:
 
         Raises:
             MissingError: there is no such object.
-            StorageError: it is too large, has changed, or the store failed.
+            ChangedError: it has changed.
+            StorageError: it is too large, or the store failed.
         """
         return _get(self._clients, locate(uri), max_bytes, etag)
 
@@ -202,7 +203,7 @@ def _get(clients: Clients, address: Address, max_bytes: int | None, etag: str) -
                 f"{address.uri}: {info.size:,} bytes are more than the limit of {max_bytes:,}"
             )
         if etag and info.etag != etag:
-            raise StorageError(
+            raise ChangedError(
                 f"{address.uri}: has changed since it was listed; run again", retryable=True
             )
         return bytes(result.bytes())

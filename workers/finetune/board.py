@@ -8,7 +8,9 @@ import ray
 from pipeline.errors import (
     ConfigError,
     InputError,
+    MissingError,
     ModelUnusableError,
+    PictureError,
     ReadloopError,
     StoppedError,
     StorageError,
@@ -18,7 +20,15 @@ from workers.finetune.records import StepReport
 _LONGEST = 10_000
 _KINDS = {
     kind.__name__: kind
-    for kind in (ConfigError, InputError, ModelUnusableError, StoppedError, StorageError)
+    for kind in (
+        ConfigError,
+        InputError,
+        MissingError,
+        ModelUnusableError,
+        PictureError,
+        StoppedError,
+        StorageError,
+    )
 }
 
 

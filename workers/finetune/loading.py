@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from pipeline import masks
-from pipeline.errors import InputError
+from pipeline.errors import ChangedError, InputError, MissingError, PictureError
 from pipeline.records import Example
 from pipeline.storage.store import ObjectReader
 from workers.finetune.augmentation import varied
-from workers.finetune.lessons import Lesson, Lessons, SceneLesson
+from workers.finetune.lessons import Lesson, Lessons, SceneLesson, StoredLesson
 from workers.finetune.parallel import StepPart
 from workers.finetune.readouts import Reading, build_reading
 from workers.finetune.settings import TrainSettings
@@ -53,7 +53,7 @@ class Loader:
         """Yield the parts of the steps from ``first`` up to ``last``, some steps ahead.
 
         Raises:
-            InputError: a picture is not the one that was corrected.
+            InputError: a picture is not the one that was corrected, or cannot be decoded.
             StorageError: a picture cannot be read.
         """
         with (
@@ -100,13 +100,22 @@ class Loader:
     def _picture(self, lesson: Lesson) -> TaughtPicture:
         if isinstance(lesson, SceneLesson):
             return scene_picture(lesson, self.prompt)
-        data = self.reader.get(lesson.uri, self.limits.image_bytes, lesson.etag)
+        data = self._content(lesson)
         try:
             image = decode(data, self.limits.image_pixels)
         except ImageError as error:
             raise InputError(f"{lesson.uri}: {error}") from error
         rows = (taught_row(row, image.shape[:2], self.prompt) for row in lesson.rows)
         return varied(TaughtPicture(image, tuple(rows)), self.settings.augment, lesson.draw)
+
+    def _content(self, lesson: StoredLesson) -> bytes:
+        try:
+            return self.reader.get(lesson.uri, self.limits.image_bytes, lesson.etag)
+        except (ChangedError, MissingError) as error:
+            raise PictureError(
+                f"{lesson.uri}: is gone, or not the picture that was corrected any more; run "
+                "again, which freezes a training set without it (as --fresh does)"
+            ) from error
 
 
 def _threads(count: int, name: str) -> ThreadPoolExecutor:

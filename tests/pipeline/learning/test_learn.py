@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from pipeline.config import RunFile
-from pipeline.errors import StoppedError
+from pipeline.errors import PictureError, StoppedError
 from pipeline.learn import Learning
 from pipeline.learning.gate import Decision
 from pipeline.progress import Progress
@@ -68,6 +68,31 @@ def test_an_open_training_is_gone_on_with_unless_others_are_asked_for(
     many(3)
     assert begin(after=1) == second
     assert begin(fresh=True).startswith("000003-")
+
+
+def gone(job: FinetuneJob, *_: object) -> None:
+    raise PictureError(f"a picture of {job.snapshot} is gone")
+
+
+def test_a_training_that_lacks_a_picture_is_left_for_a_set_without_it(
+    run: RunFile,
+    store: Store,
+    begin: Callable[..., str],
+    many: Callable[[int], People],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    people = many(6)
+    first = begin()
+    people.pictures["000.png"].unlink()
+    assert begin() == first
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.finetune.job.finetune", gone)
+        with pytest.raises(PictureError, match=first):
+            Learning(run, fresh=False, stop=Event(), progress=Progress()).learn()
+    second = begin()
+    left_out = TrainingSets(store).named(second).left_out
+    assert (second[:7], left_out) == ("000002-", {"whose image is gone": 2})
+    assert begin() == second
 
 
 def trained(job: FinetuneJob, *_: object) -> FinetuneResult:

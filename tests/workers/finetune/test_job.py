@@ -5,12 +5,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 import ray
 
-from pipeline.errors import ConfigError, ModelUnusableError, StoppedError
+from pipeline.errors import ConfigError, ModelUnusableError, PictureError, StoppedError
 from pipeline.storage.store import Store
 from workers.finetune.job import finetune
 from workers.finetune.loop import read_result, train
@@ -78,6 +79,14 @@ def test_workers_for_which_there_is_no_room_are_not_waited_for(job: Jobs) -> Non
 def test_a_missing_model_ends_the_job(job: Jobs) -> None:
     with pytest.raises(ModelUnusableError, match="no such folder"):
         finetune(replace(job(), start="/nowhere"), threading.Event(), lambda _: None)
+
+
+def test_a_picture_that_is_gone_ends_the_job(job: Jobs, tmp_path: Path) -> None:
+    described = job("training/gone", scenes_share=0, dialogue_share=0)
+    for path in (tmp_path / "photos").iterdir():
+        path.unlink()
+    with pytest.raises(PictureError, match="--fresh"):
+        finetune(described, threading.Event(), lambda _: None)
 
 
 def test_a_stop_keeps_the_states(store: Store, job: Jobs) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pickle
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, InputError, PictureError
 from pipeline.storage.store import Store
 from pipeline.storage.training_sets import Manifest, TrainingSets
 from workers.finetune.building import build_model
@@ -186,3 +187,18 @@ def test_a_picture_of_another_size_is_named(
     )
     with pytest.raises(InputError, match=r"photos/00\d\.png: correction .* has a mask of"):
         train(job(scenes_share=0, dialogue_share=0), World(), lambda _: None)
+
+
+def touch(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, touch])
+def test_a_picture_that_is_gone_or_touched_is_named(
+    job: Jobs, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    described = job(scenes_share=0, dialogue_share=0)
+    for path in (tmp_path / "photos").iterdir():
+        change(path)
+    with pytest.raises(PictureError, match=r"photos/00\d\.png: is gone, or not .* --fresh"):
+        train(described, World(), lambda _: None)
