@@ -49,7 +49,8 @@ class PictureError(InputError):
 class StorageError(ReadloopError):
     """A store cannot be reached, refuses, lacks an object, or broke.
 
-    ``retryable`` says that the cause may pass: throttling, a lost connection, a changed object.
+    ``retryable`` says that the cause may pass, or be mended by whoever runs the store: throttling,
+    a lost connection, refused access, a disk that fails, a changed object.
     """
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:

@@ -180,8 +180,9 @@ FailureStage = Literal["fetch", "decode", "query", "predict"]
 class Failure:
     """Why one (image, query) has no prediction.
 
-    ``retryable`` says that the cause may pass (throttling, a lost connection): such rows are
-    tried again by the next run, the others only when their image or query changes.
+    ``retryable`` says that the cause may pass (throttling, a lost connection) or be mended (refused
+    access, a mount that is gone): such rows are tried again by the next run, the others only when
+    their image or query changes.
     """
 
     key: str

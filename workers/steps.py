@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StorageError
+from pipeline.errors import MissingError, StorageError
 from pipeline.records import Failure, FailureStage, ImageTasks, LabelTask, Prediction, Timings
 from pipeline.storage.store import ObjectReader
 from workers.answers import prediction
@@ -62,11 +62,17 @@ class Fetched:
 
 
 def fetch(work: ImageTasks, reader: ObjectReader, limits: LimitSettings) -> Fetched:
-    """Read one image's bytes, which must be those that were listed."""
+    """Read one image's bytes, which must be those that were listed.
+
+    That an image is missing which was there may pass. One that never was (no etag) is settled: once
+    it is there, it has other keys.
+    """
     start = time.perf_counter()
     content: bytes | Trouble
     try:
         content = reader.get(work.image.uri, limits.image_bytes, work.image.etag)
+    except MissingError as error:
+        content = Trouble("fetch", str(error), retryable=bool(work.image.etag))
     except StorageError as error:
         content = Trouble("fetch", str(error), error.retryable)
     return Fetched(work, content, time.perf_counter() - start)

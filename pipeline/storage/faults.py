@@ -1,7 +1,8 @@
 """The errors of obstore and deltalake, mapped once to :class:`StorageError`.
 
 Both print the same Rust errors; what tells them apart (status, S3 error code) is in their text.
-Only the code and the message of a server's answer are shown, never the whole of it.
+Only the code and the message of a server's answer are shown, never the whole of it. What a disk or
+a server says against an object that is there can be mended, so it may pass.
 """
 
 import re
@@ -44,11 +45,14 @@ def explain(error: Exception, uri: str, endpoint: str | None) -> StorageError:
     if isinstance(error, FileNotFoundError) or (status == _NOT_FOUND and code in ("", "NoSuchKey")):
         return MissingError(f"{uri}: does not exist")
     if any(sign in text for sign in _DISK_REFUSES):
-        return StorageError(f"{uri}: the disk refuses access; check its permissions")
+        return StorageError(
+            f"{uri}: the disk refuses access; check its permissions", retryable=True
+        )
     may_pass = _what_may_pass(text, status, code, endpoint)
     if may_pass:
         return StorageError(f"{uri}: {may_pass}", retryable=True)
-    return StorageError(f"{uri}: {_summary(text, status, code)}")
+    of_table = isinstance(error, DeltaError)  # such as a version that it does not keep
+    return StorageError(f"{uri}: {_summary(text, status, code)}", retryable=not of_table)
 
 
 def _what_may_pass(text: str, status: int | None, code: str, endpoint: str | None) -> str:

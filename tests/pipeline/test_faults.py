@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.exceptions import GenericError
 
 from pipeline.errors import MissingError, StorageError
+from pipeline.storage.corrections import CorrectionTable
+from pipeline.storage.faults import explain
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import Store, open_store
 from pipeline.storage.tables import PredictionTables
@@ -133,5 +136,42 @@ def test_throttling_is_waited_out_and_then_may_pass(
 
 def test_a_file_where_a_folder_should_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match=r"file/x"):
-        open_store(str(tmp_path / "file"), S3Settings()).put("x", b"")
+    store = open_store(str(tmp_path / "file"), S3Settings())
+    for act in (lambda: store.put("x", b""), lambda: store.get("x")):
+        with pytest.raises(StorageError, match=r"file/x") as caught:
+            act()
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Permission denied (os error 13)", "the disk refuses access; check its permissions"),
+        ("Input/output error (os error 5)", "Input/output error"),
+        ("Stale file handle (os error 116)", "Stale file handle"),
+        ("Too many open files (os error 24)", "Too many open files"),
+    ],
+)
+def test_what_a_disk_says_can_be_mended(said: str, told: str) -> None:
+    error = GenericError(f"Generic LocalFileSystem error: Unable to open file /x: {said}")
+    explained = explain(error, "file:///x", None)
+    assert told in str(explained)
+    assert explained.retryable
+
+
+@pytest.mark.usefixtures("s3")
+def test_what_a_server_says_of_an_object_can_be_mended(
+    throttling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SlowDown, "status", 400)
+    monkeypatch.setattr(SlowDown, "left", 1)
+    with pytest.raises(StorageError, match="the store answered 400 SlowDown") as caught:
+        open_store("s3://bucket", S3Settings(endpoint=throttling, retries=0)).get("x")
+    assert caught.value.retryable
+
+
+def test_a_version_that_a_table_does_not_keep_will_not_come_back(tmp_path: Path) -> None:
+    table = CorrectionTable(open_store(str(tmp_path / "store"), S3Settings()))
+    with pytest.raises(StorageError, match="version 99") as caught:
+        table.news(99)
+    assert not caught.value.retryable

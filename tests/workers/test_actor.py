@@ -12,7 +12,7 @@ import pytest
 from pipeline import masks
 from pipeline.errors import ModelUnusableError
 from pipeline.records import Failure, ImageTasks, Prediction
-from pipeline.storage.store import open_store
+from pipeline.storage.store import ObjectReader, open_store
 from pipeline.storage.tables import PredictionTables
 from workers.actor import LabelJob, Replica
 from workers.attempts import AttemptBook
@@ -120,6 +120,30 @@ def test_a_missing_image_and_one_that_is_none_fail_at_their_stage(
     failures = {row.image: row for row in tables.failures(t.tasks[0].key for t in (gone, text))}
     assert failures[gone.image.uri].stage == "fetch"
     assert failures[text.image.uri].stage == "decode"
+
+
+def is_done(job: LabelJob, work: ImageTasks) -> bool:
+    """Label an image, commit, and return whether a later run leaves it out."""
+    rows_of(job, [work])
+    (task,) = work.tasks
+    return PredictionTables(open_store(job.store, job.s3)).is_done(task.key)
+
+
+def test_a_listed_image_that_cannot_be_read_is_asked_again_until_it_can(
+    images: MakeImages, job: MakeJob, tmp_path: Path
+) -> None:
+    (never_found,) = images(1, "bright")
+    etag = ObjectReader(job().s3).head(never_found.image.uri).etag
+    listed = replace(never_found, image=replace(never_found.image, etag=etag))
+    mount, away = tmp_path / "images", tmp_path / "away"
+    mount.rename(away)
+    assert is_done(job(store="other"), never_found)
+    assert not is_done(job(), listed)
+    mount.write_bytes(b"a file where the folder was")
+    assert not is_done(job(), listed)
+    mount.unlink()
+    away.rename(mount)
+    assert is_done(job(), listed)
 
 
 @pytest.mark.usefixtures("_survivable")
