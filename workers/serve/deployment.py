@@ -20,6 +20,7 @@ from workers.serve.job import ServeJob
 from workers.serve.line import BusyError, Line, SupersededError
 from workers.serve.model import ServedModel
 from workers.serve.swapping import Swapper
+from workers.steps import PREDICT_ERRORS, is_device_fault
 
 Json = Mapping[str, Any]
 _log = logging.getLogger("ray.serve")
@@ -54,6 +55,7 @@ class Server:
     """One replica. ``make`` is given the model and returns what answers with it.
 
     It has to be made on the event loop that it answers on, where it also follows the registry.
+    Once its device is broken, Ray Serve has to put another one in its place.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Server:
         self._model = self._swapper.model
         self._answering = make(self._model)
         self._line: Line[Json] = Line(job.settings.waiting)
+        self._broken = ""
         self._loop = asyncio.get_running_loop()
         following = job.look is not None and job.settings.follow_seconds > 0
         self._following = self._loop.create_task(self._follow()) if following else None
@@ -86,6 +89,19 @@ class Server:
             refused = self._refused(error)
             _log.warning("refused with %d: %s", refused.status, refused.error)
             return refused.response()
+        except PREDICT_ERRORS as error:
+            if is_device_fault(error):
+                self._broken = repr(error)
+            raise
+
+    def check_health(self) -> None:
+        """Be asked by Ray Serve whether this replica can go on.
+
+        Raises:
+            RuntimeError: its device is broken.
+        """
+        if self._broken:
+            raise RuntimeError(f"the device is broken for this process: {self._broken}")
 
     def _refused(self, error: Exception) -> Refused:
         settings = self._job.settings
@@ -119,10 +135,15 @@ class Server:
         }
 
     async def _follow(self) -> None:
-        """Look whether another version is current, again and again."""
-        while True:
+        """Look whether another version is current, again and again while the device works."""
+        while not self._broken:
             await asyncio.sleep(self._job.settings.follow_seconds)
-            await asyncio.to_thread(self._swapper.follow, self._between)
+            try:
+                await asyncio.to_thread(self._swapper.follow, self._between)
+            except PREDICT_ERRORS as error:
+                if not is_device_fault(error):
+                    raise
+                self._broken = repr(error)
 
     def _between(self, work: Callable[[], None]) -> float:
         """Run something between two requests, from another thread than the loop's."""

@@ -19,6 +19,7 @@ from workers.models import PlannedModel, plan_model
 from workers.serve.job import ServeJob
 from workers.serve.model import ServedModel
 from workers.serve.pointer import Choice, read_choice, write_choice
+from workers.steps import is_device_fault
 
 Between = Callable[[Callable[[], None]], float]
 """Runs something between two requests and returns how long it held them up, in seconds."""
@@ -56,7 +57,11 @@ class Swapper:
         self.model = self._first()
 
     def follow(self, between: Between) -> None:
-        """Look whether another version is current, and answer with it from then on."""
+        """Look whether another version is current, and answer with it from then on.
+
+        Raises:
+            RuntimeError: the device is broken; nothing more can be done in this process.
+        """
         if self._watch is None:
             return
         with self._exchanging:
@@ -95,6 +100,8 @@ class Swapper:
                 job = self._job
                 self._exchange(checked_plan(current, job.s3, job.pool), between)
         except LOAD_ERRORS as error:
+            if is_device_fault(error):
+                raise
             watch.later()
             self._keep(current.version, _reason(error))
             return
