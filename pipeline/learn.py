@@ -85,23 +85,23 @@ class Learning:
         result = self._finetune(job)
         decision = self._judge(snapshot, result, incumbent)
         record_candidate(self._run, self._registry, result, decision)
+        if decision.promoted and self._was_taken_back(decision.candidate, incumbent):
+            reason = "it was promoted before and taken back; 'readloop models promote' brings it on"
+            decision = replace(decision, promoted=False, reasons=(*decision.reasons, reason))
         if decision.promoted:
-            self._promote(decision.candidate, incumbent)
+            self._check()
+            self._registry.move(decision.candidate, "promote", incumbent)
         gate = self._run.finetune.gate.digest
         self._sets.settle(snapshot, _name(job), gate, decision.to_json())
         return decision
 
-    def _promote(self, version: str, incumbent: Pointer) -> None:
-        """Let a version take the incumbent's place, unless it has and somebody took that back."""
+    def _was_taken_back(self, version: str, incumbent: Pointer) -> bool:
+        """Return whether a version has taken the incumbent's place before, which is current again.
+
+        A promotion whose end was cut off is decided on once more.
+        """
         moves = ((entry.kind, entry.version, entry.previous) for entry in self._registry.chain())
-        if ("promote", version, incumbent.version) in moves:
-            self._progress.say(
-                f"{version} was promoted before, and {incumbent.version} is current again: that "
-                "stays so, 'readloop models promote' would change it"
-            )
-            return
-        self._check()
-        self._registry.move(version, "promote", incumbent)
+        return ("promote", version, incumbent.version) in moves
 
     def _freeze(self, incumbent: Pointer) -> Manifest:
         latest = self._sets.latest()
