@@ -77,6 +77,8 @@ class Server:
         if not may_enter(request.headers.get("authorization", ""), self._secret):
             headers = {"WWW-Authenticate": "Basic"}
             return JSONResponse({"error": "the secret is missing or wrong"}, 401, headers)
+        if self._broken:
+            return Refused(503, self._broken).response()
         try:
             handle = self._routes()[request.method, request.url.path.rstrip("/")]
         except KeyError:
@@ -90,9 +92,10 @@ class Server:
             _log.warning("refused with %d: %s", refused.status, refused.error)
             return refused.response()
         except PREDICT_ERRORS as error:
-            if is_device_fault(error):
-                self._broken = repr(error)
-            raise
+            if not is_device_fault(error):
+                raise
+            self._break(error)
+            return Refused(503, self._broken).response()
 
     def check_health(self) -> None:
         """Be asked by Ray Serve whether this replica can go on.
@@ -101,7 +104,12 @@ class Server:
             RuntimeError: its device is broken.
         """
         if self._broken:
-            raise RuntimeError(f"the device is broken for this process: {self._broken}")
+            raise RuntimeError(self._broken)
+
+    def _break(self, error: Exception) -> None:
+        """Answer nothing any more until Ray Serve has put another replica in this one's place."""
+        self._broken = f"the device is broken, another replica is to come ({error})"
+        _log.error(self._broken)
 
     def _refused(self, error: Exception) -> Refused:
         settings = self._job.settings
@@ -143,7 +151,7 @@ class Server:
             except PREDICT_ERRORS as error:
                 if not is_device_fault(error):
                     raise
-                self._broken = repr(error)
+                self._break(error)
 
     def _between(self, work: Callable[[], None]) -> float:
         """Run something between two requests, from another thread than the loop's."""

@@ -49,15 +49,15 @@ def fail(message: str) -> NoReturn:
     raise RuntimeError(message)
 
 
-def prediction() -> Request:
-    """Return a request for a prediction, from somebody who knows the secret."""
+def asking(method: str, path: str) -> Request:
+    """Return a request from somebody who knows the secret."""
 
     async def body() -> Message:
         return {"type": "http.request", "body": b"{}"}
 
     given = base64.b64encode(f"{USER}:{SECRET}".encode())
     headers = [(b"authorization", b"Basic " + given)]
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
     return Request(scope, body)
 
 
@@ -86,11 +86,13 @@ def test_a_broken_device_fails_the_health_check_and_other_faults_do_not(job: Ser
     async def serve() -> None:
         server = Server(job, lambda _: Failing("of one answer", FAULT), SecretStr(SECRET))
         with pytest.raises(RuntimeError, match="of one answer"):
-            await server(prediction())
+            await server(asking("POST", "/predict"))
         server.check_health()
+        for request in (asking("POST", "/predict"), asking("GET", "/health")):
+            answer = await server(request)
+            assert answer.status_code == 503
+            assert FAULT in bytes(answer.body).decode()
         with pytest.raises(RuntimeError, match="CUDA error"):
-            await server(prediction())
-        with pytest.raises(RuntimeError, match=r"broken for this process: .*CUDA error"):
             server.check_health()
 
     finished(serve())
