@@ -214,7 +214,8 @@ class Registry:
             return
         places = [locate(info.uri) for info in self._store.list(f"{FOLDER}/{version}")]
         paths = [place.below(self._store.address) for place in places]
-        self._store.delete([path for path in paths if path is not None])
+        assert None not in paths, "what a store lists lies below it"
+        self._store.delete([path for path in paths if path])
 
     def _names(self, folder: str) -> list[str]:
         return sorted(self._listed(folder))

@@ -101,7 +101,7 @@ def test_shards_load_as_one_file_does(model: ReadModel, folder: Path) -> None:
         (lambda weights: weights[NORM][3:4].fill_(float("-inf")), f"{NORM} holds NaN or infinite"),
         (
             lambda weights: weights.update({NORM: torch.ones(64, dtype=torch.int64)}),
-            f"{NORM} holds torch.int64; quantized",
+            f"{NORM} holds torch.int64; expected floats",
         ),
         (
             lambda weights: weights.pop("model.visual_model.image_encoder.pos_embed"),

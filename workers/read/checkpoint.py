@@ -138,7 +138,8 @@ def _fill(
 def _refuse_unusable(folder: Path, name: str, value: Tensor, target: torch.dtype) -> None:
     if not value.is_floating_point():
         raise CheckpointError(
-            f"{folder}: {name} holds {value.dtype}; quantized weights are not supported"
+            f"{folder}: {name} holds {value.dtype}; expected floats, quantized weights are not "
+            "supported"
         )
     lowest, highest = value.aminmax()  # NaN wins in both; makes no array of the weight's size
     if not (lowest.isfinite() and highest.isfinite()):

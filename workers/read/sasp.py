@@ -81,8 +81,6 @@ def sasp_points(
         similarity = similarity if similarity.dtype == torch.float64 else similarity.float()
         with torch.no_grad():
             values = sasp_grid(similarity, image_hw, settings).values
-            if not _varies(similarity):
-                values = torch.full_like(values, UNKNOWN)
             cells = ordered_cells(values, settings)
             integer = cell_pixels(cells.indices, values.shape, image_hw)
         return SasPPoints(
@@ -107,7 +105,10 @@ def center_crop_padding(image_hw: tuple[int, int], side: int) -> tuple[int, int]
 
 
 def sasp_grid(similarity: Tensor, image_hw: tuple[int, int], settings: SasPSettings) -> SasPGrid:
-    """Resize the map to ``S // down_sample``, normalize it and undo the center crop."""
+    """Resize the map to ``S // down_sample``, normalize it and undo the center crop.
+
+    Of a map that cannot be normalized every cell is unknown.
+    """
     side = _side(similarity)
     coarse_side = side // settings.down_sample
     if coarse_side < 1:
@@ -121,7 +122,8 @@ def sasp_grid(similarity: Tensor, image_hw: tuple[int, int], settings: SasPSetti
         align_corners=False,
     )[0, 0]
     rows, columns = center_crop_padding(image_hw, coarse_side)
-    padded = functional.pad(_min_max(coarse), (columns, columns, rows, rows), value=UNKNOWN)
+    scaled = _min_max(coarse) if _varies(similarity) else torch.full_like(coarse, UNKNOWN)
+    padded = functional.pad(scaled, (columns, columns, rows, rows), value=UNKNOWN)
     return SasPGrid(padded, rows, columns)
 
 

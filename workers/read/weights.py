@@ -124,8 +124,8 @@ def _unpickled(path: Path, device: str) -> dict[str, Tensor]:
     for key, value in content.items():
         if value.layout != torch.strided or value.dtype not in DTYPES.values():
             raise CheckpointError(
-                f"{path}: {key} is a tensor of {value.dtype} and {value.layout}; expected floats "
-                "of 16 to 64 bits, strided"
+                f"{path}: {key} is a tensor of {value.dtype}, {value.layout}; expected strided "
+                "floats of 16 to 64 bits, or int64"
             )
         if value.device.type != device:
             raise CheckpointError(f"{path}: {key} holds no numbers")
