@@ -88,6 +88,24 @@ def test_shards_load_as_one_file_does(model: ReadModel, folder: Path) -> None:
     assert_same(load_model(folder), model)
 
 
+def test_a_bin_file_is_mapped_anew_after_so_many_bytes(
+    model: ReadModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 100_000
+    size = sum(path.stat().st_size for path in to_shards(folder))
+    opened: list[str] = []
+
+    def counted(*arguments: object, map_location: str, **options: object) -> object:
+        opened.append(map_location)
+        return load(*arguments, map_location=map_location, **options)
+
+    load = torch.load
+    monkeypatch.setattr(torch, "load", counted)
+    monkeypatch.setattr("workers.read.weights.MAPPED_BYTES", most)
+    assert_same(load_model(folder), model)
+    assert size / most / 3 < opened.count("cpu") <= size / most + 2
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -265,6 +283,12 @@ def test_a_full_clip_model_serves_as_tower(model: ReadModel, folder: Path) -> No
 def test_a_missing_tower_says_where_it_was_sought(folder: Path) -> None:
     shutil.rmtree(folder / "clip")
     with pytest.raises(CheckpointError, match=r"clip: no such folder"):
+        load_model(folder)
+
+
+def test_json_that_never_ends_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
         load_model(folder)
 
 

@@ -98,7 +98,10 @@ def test_a_missing_size_is_named(sizes: ReadConfig) -> None:
         read_config(llava, *others)
 
 
-WRONG = (None, "", "x", [], {}, [1], True, -1, 0, 1, 5, 0.5, 10**6, 10**30, float("nan"))
+WRONG = (
+    *(None, "", "x", "mlp1000000000x_gelu", "mlp0x_gelu", [], {}, [1], True),
+    *(-1, 0, 1, 5, 0.5, 10**6, 10**30, 10**400, float("nan"), float("inf")),
+)
 
 
 def built_or_refused(*described: dict) -> bool:

@@ -4,7 +4,6 @@ LLaMA's sizes stand in ``config.json``, CLIP's in its own folder, SAM's nowhere:
 the shapes of its weights.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard, TypeVar
@@ -66,6 +65,9 @@ BICUBIC = 3
 """Pillow's number for it, which image processors store."""
 
 RGB = 3
+LARGEST = 2**31 - 1
+"""Of all numbers that a configuration may hold: what torch counts sizes with."""
+
 MOST_LAYERS = 512
 """A wrong number of layers is told from the weights, but only after a model of it was laid out."""
 
@@ -314,7 +316,9 @@ def _count(shapes: Shapes, prefix: str) -> int:
 def _number(values: Mapping[str, Any], key: str, where: str = "config.json") -> Any:  # noqa: ANN401
     value = _need(values, key, where)
     if not _is_number(value) or value <= 0:
-        raise CheckpointError(f"{where}: {key!r} must be a positive number, found {value!r}")
+        raise CheckpointError(
+            f"{where}: {key!r} must be a positive number up to {LARGEST}, found {value!r}"
+        )
     if not _is_whole(value) and key not in FRACTIONS:
         raise CheckpointError(f"{where}: {key!r} must be a whole number, found {value!r}")
     if key == "num_hidden_layers" and value > MOST_LAYERS:
@@ -330,7 +334,8 @@ def _text(values: Mapping[str, Any], key: str, where: str = "config.json") -> st
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= LARGEST  # which NaN is not
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -19,7 +19,7 @@ from torch import nn
 from workers.read.errors import CheckpointError
 from workers.read.files import read_json
 from workers.read.keys import check_keys
-from workers.read.model import ReadModel, lay_out
+from workers.read.model import MISFITS, ReadModel, lay_out
 from workers.read.weights import file_tensors
 
 Part = Literal[
@@ -192,8 +192,9 @@ def _expected(model: ReadModel, settings: LoraSettings, path: Path) -> dict[str,
     """Adapter weights that such a model would have, on the meta device: nothing is changed."""
     sketch = lay_out(model.config)
     try:
-        attach(sketch, settings)
-    except ValueError as error:
+        with torch.device("meta"):
+            attach(sketch, settings)
+    except MISFITS as error:
         raise CheckpointError(f"{path}: {error}") from error
     return _matrices(sketch)
 
@@ -218,6 +219,6 @@ def _read_settings(path: Path) -> LoraSettings:
     try:
         numbers = (int(content["r"]), int(content["lora_alpha"]))
         settings = LoraSettings(*numbers, float(content.get("lora_dropout", 0.0)), tuple(names))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: no usable settings of an adapter ({error!r})") from error
     return settings

@@ -52,7 +52,7 @@ def build_projector(config: ReadConfig) -> nn.Module:
     narrow, wide = config.clip.hidden, config.llama.hidden
     if config.projector == "linear":
         return nn.Linear(narrow, wide)
-    match = re.fullmatch(r"mlp(\d+)x_gelu", config.projector)
+    match = re.fullmatch(r"mlp([1-9]\d?)x_gelu", config.projector)
     if match is None:
         raise CheckpointError(
             f"config.json: mm_projector_type {config.projector!r} is not supported; "

@@ -35,6 +35,9 @@ UNREADABLE = (
 )
 """What damaged or hostile files make the two readers raise."""
 
+MAPPED_BYTES = 128 * 2**20
+"""Bytes of a ``.bin`` file that may stay mapped. To map it anew takes reading all of its names."""
+
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -65,7 +68,7 @@ def read_headers(folder: Path) -> dict[str, Tensor]:
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield the names and tensors of a folder, memory-mapped on the CPU.
 
-    A file is opened anew for each tensor, so that no page stays mapped once it is dropped.
+    At most :data:`MAPPED_BYTES` of those that were dropped stay mapped.
 
     Raises:
         CheckpointError: see :func:`read_headers`.
@@ -87,18 +90,27 @@ def file_headers(path: Path) -> dict[str, Tensor]:
 
 def file_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Tensors of one file, see :func:`read_tensors`."""
-    for key in file_headers(path):
-        yield key, _tensor(path, key)
-
-
-def _tensor(path: Path, key: str) -> Tensor:
     if path.suffix != ".safetensors":
-        return _unpickled(path, "cpu")[key]
-    try:
-        with safe_open(path, "pt") as file:
-            return file.get_tensor(key)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        yield from _unpickled_tensors(path)
+        return
+    for key in file_headers(path):
+        try:
+            with safe_open(path, "pt") as file:  # each time, so that no page stays mapped
+                tensor = file.get_tensor(key)
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+        yield key, tensor
+
+
+def _unpickled_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Map a file anew from time to time: all of its tensors hold the same mapping."""
+    tensors = _unpickled(path, "cpu")
+    mapped = 0
+    for key in list(tensors):
+        if mapped > MAPPED_BYTES:
+            tensors, mapped = _unpickled(path, "cpu"), 0
+        mapped += tensors[key].nbytes
+        yield key, tensors[key]
 
 
 def _header(part: object) -> Tensor:
