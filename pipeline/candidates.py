@@ -6,11 +6,11 @@ from pipeline.config import RunFile
 from pipeline.learning.gate import Decision
 from pipeline.progress import Progress
 from pipeline.registry.lineage import Lineage, Pointer, code_version
-from pipeline.registry.registry import Registry
+from pipeline.registry.registry import FOLDER, Registry
 from pipeline.registry.resolve import model_source
 from pipeline.storage.store import Store
 from workers.finetune.records import FinetuneResult
-from workers.models import local_folder, plan_model
+from workers.models import keep_tower, local_folder, plan_model
 
 
 def current_version(run: RunFile, store: Store, progress: Progress) -> Pointer:
@@ -31,6 +31,7 @@ def current_version(run: RunFile, store: Store, progress: Progress) -> Pointer:
     if not registry.exists(planned.version):
         progress.say(f"keeping {planned.source} as version {planned.version}")
         registry.upload(local_folder(planned.source, run.s3), planned.version)
+        keep_tower(planned, store, f"{FOLDER}/{planned.version}")
         now = datetime.now(UTC)
         registry.record(Lineage(planned.version, "", "", planned.source, code_version(), now))
     return registry.move(planned.version, "base", None)

@@ -17,8 +17,9 @@ from pipeline.errors import ModelUnusableError
 from pipeline.storage.settings import S3Settings
 from pipeline.storage.store import ObjectInfo, Store, open_store
 from workers.read.errors import CheckpointError
-from workers.read.hub import HUB_ERRORS, HUB_FILES, HUB_UNUSED
+from workers.read.hub import HUB_ERRORS, HUB_FILES, HUB_UNUSED, split_revision
 from workers.read.identity import download_tower, identify
+from workers.read.settings import FILE, OWN_TOWER, TOWER
 from workers.settings import PoolSettings, Precision
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SPREAD = "auto"
 """Device of a model that is spread over all GPUs that a replica may see."""
 
 PIECE_BYTES = 64 * 2**20
-HUB_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,26 @@ def _tower_folder(name: str) -> Path:
     try:
         return download_tower(name)
     except HUB_ERRORS as error:
-        raise unreachable(name, error) from error
+        raise ModelUnusableError(
+            f"vision tower {name}: neither in the hub's cache, nor to be had from the hub ({error})"
+        ) from error
+
+
+def keep_tower(planned: PlannedModel, store: Store, folder: str) -> None:
+    """Store a model's vision tower from the hub inside of its own stored folder, if it has one.
+
+    Its version stays: that depends on what is in the files, not on where they lie.
+
+    Raises:
+        ModelUnusableError: the tower cannot be had.
+        StorageError: the store refused or broke.
+    """
+    if planned.tower is None:
+        return
+    store.upload(f"{folder}/{OWN_TOWER}", _tower_folder(planned.tower))
+    path = f"{folder}/{FILE}"
+    settings = json.loads(store.get(path)) if store.exists(path) else {}
+    store.put(path, json.dumps({**settings, TOWER: OWN_TOWER}, indent=2).encode())
 
 
 def local_folder(source: str, s3: S3Settings) -> Path:
@@ -143,13 +163,12 @@ def hub_id(source: str) -> tuple[str, str | None]:
     Raises:
         ModelUnusableError: it is none, and no folder, or it would have been taken for one.
     """
-    hub = HUB_ID.fullmatch(source)
-    if hub is None:
+    if HUB_ID.fullmatch(source) is None:
         raise ModelUnusableError(
             f"model {source}: there is no such folder; give a folder, s3://BUCKET/PREFIX or a "
             "hub id such as ORGANIZATION/NAME@REVISION"
         )
-    return hub["name"], hub["revision"]
+    return split_revision(source)
 
 
 def _find(source: str, s3: S3Settings) -> tuple[str, Path]:

@@ -16,6 +16,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from workers.read.checkpoint import load_model
+from workers.read.identity import fingerprint
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "somebody/tiny-read"
 COMMAND = "from pipeline.cli import main; main()"
@@ -181,6 +184,18 @@ planned = plan_model(sys.argv[1], S3Settings(), "float32")
 planned.record(open_store(sys.argv[2], S3Settings()))
 Path(sys.argv[3]).write_bytes(pickle.dumps(planned))
 """
+KEEP = """
+import sys
+from pipeline.candidates import current_version
+from pipeline.config import RunFile
+from pipeline.progress import Progress
+from pipeline.storage.settings import S3Settings
+from pipeline.storage.store import open_store
+
+content = {"name": "a", "store": sys.argv[2], "source": {"images": "b"}, "model": sys.argv[1]}
+store = open_store(sys.argv[2], S3Settings())
+print(current_version(RunFile.model_validate(content), store, Progress()).version)
+"""
 LOAD = """
 import pickle, sys
 from pathlib import Path
@@ -212,3 +227,9 @@ def test_a_tower_from_the_hub_is_pinned_and_recorded(
     assert loaded.returncode == 0, loaded.stderr
     again = python(PLAN, arguments, home, HF_HUB_OFFLINE="1")
     assert "vision tower 'somebody/tiny-read' is neither a folder nor" in again.stderr
+    kept = python(KEEP, arguments, home, HF_ENDPOINT=hub)
+    assert kept.returncode == 0, kept.stderr
+    version = kept.stdout.strip()
+    shutil.rmtree(home)
+    assert fingerprint(store / "models" / version) == version
+    assert load_model(store / "models" / version).config == load_model(tiny_folder).config

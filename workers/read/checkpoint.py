@@ -22,10 +22,9 @@ from workers.read.keys import CLIP_UNUSED, check_keys, released_key, released_te
 from workers.read.layout import clip_json, llava_json, preprocessor_json, read_config
 from workers.read.model import ReadModel, lay_out
 from workers.read.placement import connect, devices_named, weight_devices
-from workers.read.settings import ARCHITECTURES, FILE, TOWER, read_settings
+from workers.read.settings import ARCHITECTURES, FILE, OWN_TOWER, TOWER, read_settings
 from workers.read.weights import read_headers, read_tensors
 
-OWN_TOWER = "clip"
 FLOAT32_PARTS = ("sam.prompt_encoder.", "sam.mask_decoder.")
 NOT_LISA_1 = (
     "this is not a READ, SESAME or LISA v1 checkpoint. LISA v0 keeps its parts in files of their "

@@ -43,6 +43,18 @@ def download_tower(name: str) -> Path:
     return Path(snapshot_download(repository, revision=revision, allow_patterns=[*TOWER_PATTERNS]))
 
 
+class _HubTower:
+    """Gets a named tower from the hub, and keeps how it is called there."""
+
+    def __init__(self) -> None:
+        self.source: str | None = None
+
+    def __call__(self, name: str) -> Path:
+        folder = download_tower(name)
+        self.source = f"{split_revision(name)[0]}@{folder.name}"
+        return folder
+
+
 def identify(folder: str | Path, precision: str) -> Identity:
     """Identify a checkpoint, and fetch its vision tower from the hub if need be.
 
@@ -52,13 +64,10 @@ def identify(folder: str | Path, precision: str) -> Identity:
     folder = Path(folder)
     llava = read_json(folder / "config.json")
     settings, own_tower = read_settings(folder, llava)
-    tower = tower_folder(folder, llava, own_tower, None)
-    source = None
-    if own_tower is None and not Path(_tower_name(folder, llava)).is_dir():
-        repository, _ = split_revision(_tower_name(folder, llava))
-        source = f"{repository}@{tower.name}"
+    hub = _HubTower()
+    tower = tower_folder(folder, llava, own_tower, None, hub)
     return Identity(
-        fingerprint(folder, clip=tower), settings_json(settings, precision=precision), source
+        fingerprint(folder, clip=tower), settings_json(settings, precision=precision), hub.source
     )
 
 
@@ -114,7 +123,9 @@ def tower_folder(
 
 def _named_tower(folder: Path, llava: dict[str, Any], from_hub: Callable[[str], Path]) -> Path:
     """Folder of the tower that ``config.json`` names: a folder, or a hub name."""
-    name = _tower_name(folder, llava)
+    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
+    if not name or not isinstance(name, str):
+        raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
     if Path(name).is_dir():
         return Path(name)
     try:
@@ -124,10 +135,3 @@ def _named_tower(folder: Path, llava: dict[str, Any], from_hub: Callable[[str], 
             f"{folder / 'config.json'}: vision tower {name!r} is neither a folder nor to be had "
             f'from the hub; write {{"{TOWER}": "FOLDER"}} into {folder / FILE}'
         ) from error
-
-
-def _tower_name(folder: Path, llava: dict[str, Any]) -> str:
-    name = llava.get("vision_tower") or llava.get("mm_vision_tower")
-    if not name or not isinstance(name, str):
-        raise CheckpointError(f"{folder / 'config.json'}: names no 'vision_tower'")
-    return name

@@ -13,6 +13,9 @@ from workers.read.prompt import PromptSettings
 
 FILE = "readloop.json"
 TOWER = "vision_tower"
+OWN_TOWER = "clip"
+"""Key of ``readloop.json``, and the folder that it names where a checkpoint holds its own tower."""
+
 ARCHITECTURES: dict[Family, str] = {
     "read": "READForCausalLM",
     "sesame": "SESAMEForCausalLM",
