@@ -62,6 +62,9 @@ class Learning:
         self._store = open_store(run.store, run.s3)
         self._registry = Registry(self._store)
         self._sets = TrainingSets(self._store)
+        self._freezer = Freezer(
+            self._store, run.finetune.data, self._progress, run.limits.image_bytes
+        )
 
     def learn(self) -> Decision:
         """Freeze, train, compare, and promote what is better.
@@ -109,9 +112,8 @@ class Learning:
             self._progress.say(f"going on with snapshot {latest.name}")
             return latest
         learned = self._registry.lineage(incumbent.version).snapshot
-        settings, limits = self._run.finetune.data, self._run.limits
-        freezer = Freezer(self._store, settings, self._progress, limits.image_bytes)
-        snapshot = freezer.freeze(incumbent.version, self._sets.named(learned) if learned else None)
+        before = self._sets.named(learned) if learned else None
+        snapshot = self._freezer.freeze(incumbent.version, before)
         self._progress.say(f"snapshot {snapshot.name}: {_pairs(snapshot.counts)}")
         if snapshot.left_out:
             self._progress.say(f"left out: {_pairs(snapshot.left_out)}")
@@ -123,8 +125,10 @@ class Learning:
             return False
         job = self._job(snapshot, incumbent)
         begun = self._store.exists(f"{job.folder}/{MARKER}")
-        stale = self._store.exists(f"{job.folder}/{STALE}")
-        return begun and not stale and not self._sets.is_settled(_name(job))
+        if not begun or self._sets.is_settled(_name(job)):
+            return False
+        doubtful = self._store.exists(f"{job.folder}/{STALE}")
+        return not doubtful or self._freezer.is_intact(snapshot)
 
     def _known(self, snapshot: Manifest, incumbent: Pointer) -> Decision | None:
         """Return the decision that stands, if nothing has changed since."""

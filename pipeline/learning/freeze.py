@@ -124,6 +124,24 @@ class Freezer:
                 return manifest
         raise StorageError(f"{self._store.uri}: others freeze snapshots all the time; try again")
 
+    def is_intact(self, manifest: Manifest) -> bool:
+        """Return whether every picture of a training set is still the one that was corrected.
+
+        Raises:
+            StorageError: a store failed.
+        """
+        pictures = {(one.image, one.etag) for one in self._sets.examples(manifest)}
+
+        def is_same(picture: tuple[str, str]) -> bool:
+            uri, etag = picture
+            try:
+                return self._reader.head(uri).etag == etag
+            except MissingError:
+                return False
+
+        with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+            return all(pool.map(is_same, pictures))
+
     def _draft(self, model: str, learned: Manifest | None, latest: Manifest | None) -> _Draft:
         tables, candidates = self._candidates()
         pictures = list(_pictures(candidates).values())

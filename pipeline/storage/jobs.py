@@ -4,7 +4,7 @@
 
     training/<snapshot>-<settings>/job.json      written when the job begins
     training/<snapshot>-<settings>/states/…      from which it goes on
-    training/<snapshot>-<settings>/stale.txt     written when a picture of its set is another one
+    training/<snapshot>-<settings>/stale.txt     why its set may not be taught any more
     training/<snapshot>-<settings>/result.json   what it ended with, the new version among it
 """
 

@@ -114,7 +114,8 @@ class Loader:
         except (ChangedError, MissingError) as error:
             raise PictureError(
                 f"{lesson.uri}: is gone, or not the picture that was corrected any more; run "
-                "again, which freezes a training set without it (as --fresh does)"
+                "again: once it is back the training goes on, else a training set without it is "
+                "frozen (as --fresh does)"
             ) from error
 
 

@@ -83,12 +83,17 @@ def test_a_training_that_lacks_a_picture_is_left_for_a_set_without_it(
 ) -> None:
     people = many(6)
     first = begin()
-    people.pictures["000.png"].unlink()
+    picture = people.pictures["000.png"]
+    away = picture.rename(picture.parent.with_name("away.png"))
     assert begin() == first
     with monkeypatch.context() as patch:
         patch.setattr("workers.finetune.job.finetune", gone)
         with pytest.raises(PictureError, match=first):
             Learning(run, fresh=False, stop=Event(), progress=Progress()).learn()
+    many(3)
+    away.rename(picture)
+    assert begin() == first
+    picture.unlink()
     second = begin()
     left_out = TrainingSets(store).named(second).left_out
     assert (second[:7], left_out) == ("000002-", {"whose image is gone": 2})
