@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pipeline.plan import Plan
 from pipeline.records import Arm, Correction, Prediction
-from pipeline.review.policy import training_corrections
+from pipeline.review.policy import is_later, is_rejection, training_corrections
 from pipeline.review.priority import Features, features_of
 from pipeline.review.settings import Independent
 from pipeline.storage.tables import PredictionTables
@@ -33,7 +33,10 @@ class InGroup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prediction and what a person made of it: the IoU of both, 0 if it was called wrong."""
+    """A prediction and what a person made of it.
+
+    ``iou`` is that of both, 0 if the prediction was called wrong and left.
+    """
 
     key: str
     label: str
@@ -65,13 +68,12 @@ def reviewed_images(
     Args:
         plan: all that the run asks.
         corrections: the latest revision of each; of several for one prediction, the one that
-            :func:`pipeline.review.policy.training_corrections` chooses counts.
+            :func:`pipeline.review.policy.training_corrections` chooses counts, unless the
+            prediction was called wrong and left later.
         tables: where the predictions are.
     """
     asked = set(plan.keys)
-    judged = {
-        row.key: row for row in training_corrections(row for row in corrections if row.key in asked)
-    }
+    judged = _judgements([row for row in corrections if row.key in asked])
     wanted = [
         key for keys in plan.keys_by_image() if not judged.keys().isdisjoint(keys) for key in keys
     ]
@@ -109,6 +111,15 @@ def units(images: Sequence[InGroup], independent: Independent) -> dict[str, str]
     return {image.image_id: image.group if by_group else image.image_id for image in images}
 
 
+def _judgements(rows: Sequence[Correction]) -> dict[str, Correction]:
+    """Return the one correction of each prediction that says how good it is, by its key."""
+    judged = {row.key: row for row in training_corrections(rows)}
+    for row in filter(is_rejection, rows):
+        if row.key not in judged or is_later(row, judged[row.key]):
+            judged[row.key] = row
+    return judged
+
+
 def _reviewed(
     rows: Sequence[Prediction], rewordings: Mapping[str, str], judged: Mapping[str, Correction]
 ) -> ReviewedImage:
@@ -125,5 +136,5 @@ def _reviewed(
 
 
 def _example(row: Prediction, by: Correction, others: Sequence[Prediction]) -> Example:
-    iou = 0.0 if by.choice == "wrong" else by.iou
+    iou = 0.0 if is_rejection(by) else by.iou
     return Example(row.key, row.label, features_of(row, others), iou, by.seconds)

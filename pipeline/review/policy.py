@@ -63,6 +63,16 @@ def agreement(rows: Iterable[Correction]) -> Agreement:
     return Agreement(len(shared), len(pairs), overlap, presence)
 
 
+def is_rejection(row: Correction) -> bool:
+    """Return whether somebody called the prediction that they saw wrong, and left it."""
+    return (row.verdict, row.choice, row.arm) == ("skipped", "wrong", "shown")
+
+
+def is_later(row: Correction, other: Correction) -> bool:
+    """Return whether a correction was made after another; equal times have one order as well."""
+    return (row.updated_at, row.id) > (other.updated_at, other.id)
+
+
 def _by_unit(rows: Iterable[Correction]) -> list[list[Correction]]:
     """Return the corrections that may train, those of one (image, query) together, one a person."""
     etags: dict[str, Correction] = {}
@@ -70,10 +80,10 @@ def _by_unit(rows: Iterable[Correction]) -> list[list[Correction]]:
     for row in rows:
         if row.verdict in TEACHES_NOTHING:
             continue
-        if row.image_id not in etags or _is_later(row, etags[row.image_id]):
+        if row.image_id not in etags or is_later(row, etags[row.image_id]):
             etags[row.image_id] = row
         unit = units.setdefault(_Unit(row.image_id, row.label, row.query), {})
-        if row.annotator not in unit or _is_later(row, unit[row.annotator]):
+        if row.annotator not in unit or is_later(row, unit[row.annotator]):
             unit[row.annotator] = row
     current = (
         [row for row in unit.values() if row.etag == etags[row.image_id].etag]
@@ -89,10 +99,6 @@ def _chosen(candidates: Sequence[Correction]) -> Correction:
         return round(together, 9), row.updated_at, row.id
 
     return max(candidates, key=rank)
-
-
-def _is_later(row: Correction, other: Correction) -> bool:
-    return (row.updated_at, row.id) > (other.updated_at, other.id)
 
 
 def _iou(one: Correction, other: Correction) -> float:

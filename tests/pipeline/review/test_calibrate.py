@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from pipeline.cli import run
 from pipeline.draws import drawn
 from pipeline.errors import InputError, StorageError
-from pipeline.records import Arm, Prediction
+from pipeline.records import Arm, Correction, Prediction
 from pipeline.review.accepted import AcceptedTable
 from pipeline.review.calibration import CalibrationShelf
 from pipeline.review.evidence import reviewed_images, units
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.pipeline.review.conftest import Simulation
 
 Simulate = Callable[..., "Simulation"]
+Rejected = tuple["Simulation", Correction]
 
 
 def noise(name: str) -> float:
@@ -90,16 +91,43 @@ def test_corrections_of_one_group_are_refused_where_groups_count(simulation: Sim
         made.calibrate()
 
 
-def test_a_mask_that_was_called_wrong_counts_as_one(simulation: Simulate) -> None:
-    made = simulation(50)
-    rows = made.predictions()
-    made.correct(rows, lambda _: 1.0)
-    table = CorrectionTable(made.open().store)
-    wrong = [replace(row, choice="wrong", updated_at=datetime.now(UTC)) for row in table.latest()]
-    table.append(wrong[:10])
-    run_now = made.open()
-    images = reviewed_images(run_now.plan, table.latest(), run_now.tables)
-    assert sum(image.examples[0].iou == 0.0 for image in images) == 10
+def ious(made: "Simulation", *corrections: Correction) -> list[float]:
+    """Return the IoU of each prediction of the pictures that were judged as a whole."""
+    opened = made.open()
+    images = reviewed_images(opened.plan, corrections, opened.tables)
+    return [example.iou for image in images if image.complete for example in image.examples]
+
+
+@pytest.fixture
+def rejected(simulation: Simulate) -> Rejected:
+    """A picture whose mask somebody called wrong and left, as ``collect`` writes that down."""
+    made = simulation(1)
+    made.correct(made.predictions(), lambda _: 1.0)
+    (row,) = CorrectionTable(made.open().store).latest()
+    return made, replace(row, verdict="skipped", choice="wrong")
+
+
+def test_a_mask_that_was_called_wrong_and_left_counts_0(rejected: Rejected) -> None:
+    made, row = rejected
+    assert ious(made, row) == [0.0]
+
+
+def test_a_mask_that_was_called_wrong_and_repaired_counts_its_iou(rejected: Rejected) -> None:
+    made, row = rejected
+    assert ious(made, replace(row, verdict="edited", iou=0.9)) == [0.9]
+
+
+def test_of_a_rejection_and_a_repair_the_later_one_counts(rejected: Rejected) -> None:
+    made, row = rejected
+    later = row.updated_at + timedelta(minutes=1)
+    repaired = replace(row, id="another", annotator="8", verdict="edited", iou=0.9)
+    assert ious(made, row, replace(repaired, updated_at=later)) == [0.9]
+    assert ious(made, replace(row, updated_at=later), repaired) == [0.0]
+
+
+def test_what_was_not_shown_cannot_be_rejected(rejected: Rejected) -> None:
+    made, row = rejected
+    assert ious(made, replace(row, arm="blank")) == []
 
 
 def test_no_unit_is_on_both_sides(simulation: Simulate) -> None:
@@ -174,6 +202,19 @@ def test_the_rule_turns_itself_off_when_the_audit_contradicts_it(accepting: "Sim
     stopped = shelf.stopped(calibration)
     assert stopped is not None
     assert stopped.wrong == stopped.images > 10
+
+
+def test_masks_that_were_rejected_in_the_audit_turn_the_rule_off(accepting: "Simulation") -> None:
+    rows = CorrectionTable(accepting.open().store).latest()
+    wrong = [
+        replace(row, verdict="skipped", choice="wrong", updated_at=datetime.now(UTC))
+        for row in rows
+        if drawn("audit", row.image_id, 0.3)
+    ]
+    CorrectionTable(accepting.open().store).append(wrong)
+    sent, _ = accepting.publish()
+    assert len(sent) == 500
+    assert "contradicts calibration 1" in accepting.said[-1]
 
 
 def test_an_audit_that_agrees_leaves_it_on(accepting: "Simulation") -> None:
