@@ -27,7 +27,7 @@ from pipeline.exchange.records import Answer, Category, ExportedImage, ImageAnsw
 from pipeline.exchange.writing import made_parent
 from pipeline.progress import Progress
 from pipeline.records import Correction
-from pipeline.review.policy import training_corrections
+from pipeline.review.policy import is_rejection, training_corrections
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.store import ObjectReader, open_store
 from pipeline.storage.tables import PredictionTables
@@ -184,7 +184,7 @@ class _Export:
                 self._left.deleted += row.verdict == "deleted"
             elif task.query != row.query or asked.image.etag != row.etag:
                 self._left.outdated += 1
-            elif row.choice == "wrong":
+            elif is_rejection(row):
                 self._left.rejected += 1
             else:
                 current.append(row)

@@ -97,7 +97,7 @@ def test_corrections_that_say_nothing_about_what_is_asked_are_counted(street: St
     street.correct({("a/one.png", "car"): CAR}, verdict="skipped")
     street.correct({("a/two.png", "road"): ROAD}, verdict="deleted")
     street.correct({("a/two.png", "sky"): SKY}, etag="before")
-    street.correct({("a/two.png", "car"): CAR}, choice="wrong")
+    street.correct({("a/two.png", "car"): CAR}, verdict="skipped", choice="wrong")
     street.correct({("b/one.png", "car"): None})
     manifest = street.export("coco", "corrections")
     assert list(masks_of(street)) == [("a/one.png", "road")]
@@ -111,6 +111,13 @@ def test_corrections_that_say_nothing_about_what_is_asked_are_counted(street: St
     }
     assert (manifest["images"], manifest["present"], manifest["absent"]) == (2, 1, 1)
     assert manifest["table_version"] == 7
+
+
+def test_a_mask_that_was_called_wrong_and_repaired_is_exported(street: Street) -> None:
+    street.correct({("a/one.png", "road"): ROAD}, choice="wrong")
+    manifest = street.export("coco", "corrections")
+    np.testing.assert_array_equal(masks_of(street)["a/one.png", "road"], ROAD)
+    assert manifest["left_out"]["rejected"] == 0
 
 
 def test_the_latest_correction_is_exported(street: Street) -> None:
