@@ -53,6 +53,8 @@ class Mapped:
 def mapped(found: FoundImage, label_of: Mapping[str, str]) -> Mapped:
     """Join the masks of an image that go to one label; a mask outranks a word of absence.
 
+    A label is absent if all of its categories are.
+
     Args:
         found: what the source has on the image.
         label_of: the label of each category that has one.
@@ -64,8 +66,11 @@ def mapped(found: FoundImage, label_of: Mapping[str, str]) -> Mapped:
             parts.setdefault(label_of[part.category], []).append(part)
         else:
             unknown[part.category] = None
+    undecided = {label for category, label in label_of.items() if category not in found.absent}
     answers: dict[str, tuple[Rle | None, float | None]] = {
-        label_of[category]: (None, None) for category in found.absent if category in label_of
+        label_of[category]: (None, None)
+        for category in found.absent
+        if category in label_of and label_of[category] not in undecided
     }
     joined = {label: _joined(those) for label, those in parts.items()}
     empty = tuple(label for label, (mask, _) in joined.items() if not masks.area(mask))

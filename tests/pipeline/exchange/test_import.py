@@ -177,6 +177,17 @@ def test_categories_get_other_labels_and_what_is_not_there_can_be_absent(street:
     }
 
 
+@pytest.mark.parametrize(("absent", "told"), [([2], {}), ([2, 9], {"car": False})])
+def test_a_joined_label_is_absent_where_all_of_its_categories_are(
+    street: Street, absent: list[int], told: dict[str, bool]
+) -> None:
+    image = {"id": 7, "file_name": "a/one.png", "width": WIDTH, "height": HEIGHT}
+    source = coco_file(street.folder, BOX, images=[{**image, "neg_category_ids": absent}])
+    street.bring(source, labels={"sky": "car", "truck": "car"})
+    found = {label: row.present for (_, label), row in street.corrections().items()}
+    assert found == {"road": True, **told}
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [

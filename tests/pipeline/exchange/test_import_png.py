@@ -38,6 +38,13 @@ def test_a_folder_for_each_label(street: Street) -> None:
     np.testing.assert_array_equal(masks.decode(street.corrections()["a/two.png", "car"].mask), CAR)
 
 
+def test_an_empty_mask_of_one_of_two_joined_folders_says_nothing(street: Street) -> None:
+    save(street, "car/a/one.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    save(street, "truck/a/two.png", CAR.astype(np.uint8))
+    summary = bring(street, labels={"truck": "car"})
+    assert (summary.present, summary.absent) == (1, 0)
+
+
 def test_index_images_with_labels_by_number(street: Street) -> None:
     index = np.where(ROAD, 7, np.where(SKY, 21, 255)).astype(np.uint8)
     save(street, "a/one.png", index)
