@@ -5,7 +5,7 @@ pictures of one group go right and wrong together. What may be forgotten is also
 model that learning began with: small losses, each within its margin, add up otherwise.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -109,18 +109,19 @@ def decide(
         name: _measured(trial, settings)
         for name, trial in zip(("candidate", "incumbent"), pair, strict=True)
     }
-    groups = {score.group for score in pair[0].holdout.values()}
-    gain, bounds = _gain(pair, settings)
+    counted = _counted(pair, settings.metric)
+    groups = len({ours.group for ours, _ in counted})
+    gain, bounds = _gain(counted, settings.metric)
     guards = (
         *_guards(measured["candidate"], measured["incumbent"], settings),
         *(_since_first(candidate, first, settings) if first else ()),
         *_integrity(candidate, incumbent, stored, settings),
     )
     reasons = [
-        *_of_gain(gain, bounds, len(groups), settings),
+        *_of_gain(gain, bounds, groups, settings),
         *(_of_guard(guard) for guard in guards if not guard.ok),
     ]
-    promoted = _enough(bounds, len(groups), settings) and all(guard.ok for guard in guards)
+    promoted = _enough(bounds, groups, settings) and all(guard.ok for guard in guards)
     return Decision(
         snapshot=snapshot,
         candidate=candidate.version,
@@ -149,21 +150,25 @@ def _paired(candidate: Trial, incumbent: Trial) -> tuple[Trial, Trial]:
     return only(candidate), only(incumbent)
 
 
-def _gain(pair: tuple[Trial, Trial], settings: GateSettings) -> tuple[float, Interval]:
-    """Return the gain and its interval: 0 and [0, 0] where nothing counts."""
-    counted = [
+def _counted(pair: tuple[Trial, Trial], metric: Metric) -> list[tuple[Judged, Judged]]:
+    """Return the held-out answers of both that enter the gain."""
+    return [
         (ours, pair[1].holdout[key])
         for key, ours in pair[0].holdout.items()
-        if ours.present or settings.metric == "giou"
+        if ours.present or metric == "giou"
     ]
+
+
+def _gain(counted: Sequence[tuple[Judged, Judged]], metric: Metric) -> tuple[float, Interval]:
+    """Return the gain and its interval: 0 and [0, 0] where nothing counts."""
     if not counted:
         return 0.0, (0.0, 0.0)
     values = [
         (1, a.iou, b.iou, a.intersection, b.intersection, a.union, b.union) for a, b in counted
     ]
     sums = cluster_sums([ours.group for ours, _ in counted], np.array(values, np.float64))
-    gain = _gains(sums.sum(axis=0, keepdims=True), settings.metric)
-    return float(gain[0]), interval(_gains(resample(sums), settings.metric))
+    gain = _gains(sums.sum(axis=0, keepdims=True), metric)
+    return float(gain[0]), interval(_gains(resample(sums), metric))
 
 
 def _gains(sums: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
@@ -237,7 +242,7 @@ def _of_gain(gain: float, bounds: Interval, groups: int, settings: GateSettings)
     ]
     if groups < settings.groups:
         reasons.append(
-            f"{groups} groups are held out, at least {settings.groups} are needed "
+            f"{groups} held-out groups count, at least {settings.groups} are needed "
             "(finetune.gate.groups): correct images of more groups"
         )
     return reasons

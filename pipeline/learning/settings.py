@@ -94,8 +94,8 @@ class GateSettings(Settings):
     """When a candidate is better: see ``docs/learning.md``.
 
     ``metric``: ``iou`` over present queries, ``giou`` over all, or ``ciou``. ``acceptable`` is the
-    IoU from which a person would accept a mask. ``groups`` is the least number of held-out groups.
-    ``merge_tolerance`` bounds the relative error of a stored weight.
+    IoU from which a person would accept a mask. ``groups`` is the least number of held-out groups
+    that enter the gain. ``merge_tolerance`` bounds the relative error of a stored weight.
     """
 
     metric: Metric = "iou"

@@ -76,8 +76,20 @@ def test_too_few_groups_decide_nothing() -> None:
     pair = trial("new", groups(0.9, 2)), trial("old", groups(0.2, 2))
     decision = verdict(*pair)
     assert not decision.promoted
-    assert "2 groups are held out, at least 3" in decision.reasons[1]
+    assert "2 held-out groups count, at least 3" in decision.reasons[1]
     assert verdict(*pair, groups=2).promoted
+
+
+@pytest.mark.parametrize("metric", ["iou", "ciou"])
+def test_groups_without_a_present_object_do_not_count(metric: str) -> None:
+    nothing = {f"{n}": answer(0, f"empty {n}", present=False, found=False) for n in range(5)}
+    new, old = trial("new", groups(0.6, 1)), trial("old", groups(0.5, 1))
+    pair = [replace(one, holdout={**one.holdout, **nothing}) for one in (new, old)]
+    decision = verdict(*pair, metric=metric)
+    assert decision.gain_ci[0] > 0
+    assert not decision.promoted
+    assert "on 1 held-out groups changed" in decision.reasons[0]
+    assert "1 held-out groups count, at least 3" in decision.reasons[1]
 
 
 LOSES: dict[str, dict[str, Any]] = {
