@@ -56,7 +56,7 @@ def parse_annotation(row: Mapping[str, Any]) -> Annotation:
             seconds=max(0.0, float(row["lead_time"] or 0)),
             regions=regions,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         number = row.get("id")
         raise AnnotationError(f"annotation {number} cannot be read: {error!r}") from error
 

@@ -20,7 +20,7 @@ from pipeline.records import Prediction
 
 Mask = NDArray[np.bool_]
 
-_NOTE = re.compile(re.escape(COARSE_NOTE).replace(r"\{\}", r"(\d+)"))
+_NOTE = re.compile(re.escape(COARSE_NOTE).replace(r"\{\}", r"(\d{1,9})"))
 _READ = ("brushlabels", "keypointlabels", "choices")
 
 

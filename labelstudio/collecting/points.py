@@ -75,7 +75,7 @@ def _as_predicted(point: Point, label: PointLabel, fate: PointFate) -> Corrected
 def _pixels(region: Region, row: Prediction) -> tuple[float, float]:
     try:
         x, y = float(region["value"]["x"]), float(region["value"]["y"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f"the point {region.get('id')} has no place") from error
     if not (math.isfinite(x) and math.isfinite(y)):
         raise AnnotationError(f"the point {region.get('id')} has no place")

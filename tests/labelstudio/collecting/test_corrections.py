@@ -13,7 +13,7 @@ from labelstudio import brush
 from labelstudio.client import Project
 from labelstudio.collecting.annotation import AnnotationError, parse_annotation
 from labelstudio.collecting.corrections import Work, corrections_of
-from labelstudio.publishing.payload import coarse, regions_of
+from labelstudio.publishing.payload import COARSE_NOTE, coarse, regions_of
 from labelstudio.settings import LabelStudioSettings
 from pipeline import masks
 from pipeline.records import Correction, Prediction
@@ -305,6 +305,32 @@ def test_what_cannot_be_read_is_named(prediction: Make, changes: Region, reason:
     broken = painted(row, box(row, slice(5)), **changes)
     with pytest.raises(AnnotationError, match=f"annotation 5 on task 3: .*{reason}"):
         one(row, [*shown(row), broken])
+
+
+@pytest.mark.parametrize(
+    "place", [10**400, float("nan"), "left", None], ids=["huge", "nan", "text", "null"]
+)
+def test_a_point_that_has_no_place_is_named(prediction: Make, place: Any) -> None:
+    row = prediction()
+    mask, point, *rest = shown(row)
+    point["value"]["x"] = place
+    with pytest.raises(AnnotationError, match=r"annotation 5 on task 3: the point .* has no place"):
+        one(row, [mask, point, *rest])
+
+
+def test_seconds_that_are_no_number_are_named(prediction: Make) -> None:
+    row = prediction()
+    with pytest.raises(AnnotationError, match="annotation 5 cannot be read"):
+        one(row, shown(row), annotation={"lead_time": 10**400})
+
+
+def test_a_note_on_squares_that_publishing_cannot_have_written_says_nothing(
+    prediction: Make,
+) -> None:
+    row = prediction()
+    mask, *rest = shown(row)
+    mask["meta"] = {"text": [COARSE_NOTE.format("9" * 5000)]}
+    assert one(row, [mask, *rest]).verdict == "accepted"
 
 
 def test_a_recorded_annotation_is_read(shared: Path) -> None:
