@@ -14,7 +14,7 @@ The digest is :func:`labelstudio.publishing.payload.image_digest`.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelstudio.client import Project
-from labelstudio.publishing.payload import TaskPayload
+from labelstudio.publishing.payload import TaskPayload, task_key
 from pipeline.storage.delta import FencedTable
 from pipeline.storage.store import Store
 
@@ -110,6 +110,7 @@ class Ledger:
         rows = self._read()
         self._sent = set(rows["model_version"].unique().to_pylist())
         self._entries = _latest(rows)
+        self._most_siblings = pc.max(rows["siblings"]).as_py() or 0
 
     def add_project(self, project: Project) -> None:
         """Let further notes be about a project that has just been made."""
@@ -122,6 +123,13 @@ class Ledger:
     def entries(self) -> dict[str, Entry]:
         """Return what is known about every task, by its key."""
         return dict(self._entries)
+
+    def of_image(self, run: str, image_id: str, first: int = 0) -> Iterator[tuple[str, Entry]]:
+        """Yield an image's tasks from a number on, also those that come after a forgotten one."""
+        for number in range(first, self._most_siblings):
+            key = task_key(run, image_id, number)
+            if key in self._entries:
+                yield key, self._entries[key]
 
     @property
     def model_versions(self) -> frozenset[str]:
@@ -150,6 +158,7 @@ class Ledger:
         for note in notes:
             self._entries[note.key] = _entry(note, now)
             self._sent.add(note.model_version)
+            self._most_siblings = max(self._most_siblings, note.siblings)
 
     def _read(self) -> pa.Table:
         parts = [self._ours(rows) for _, rows in self._table.snapshot().scan(TASKS_SCHEMA.names)]

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from pydantic import SecretStr
 
@@ -187,15 +186,8 @@ def _shown(ledger: Ledger, run: str, predictions: Sequence[Prediction], showing:
 
 def _surplus(ledger: Ledger, run: str, image_id: str, needed: int) -> list[tuple[str, Entry]]:
     """Return an image's tasks beyond those that it needs, which still show something."""
-    found = []
-    for number in count(needed):
-        key = task_key(run, image_id, number)
-        entry = ledger.entry(key)
-        if entry is None:
-            break
-        if entry.digest != RETRACTED:
-            found.append((key, entry))
-    return found
+    beyond = ledger.of_image(run, image_id, needed)
+    return [(key, entry) for key, entry in beyond if entry.digest != RETRACTED]
 
 
 def _show_version(client: LabelStudioClient, projects: Sequence[Project], version: str) -> None:

@@ -1,12 +1,10 @@
 """Which images of a run have a task that nobody has worked on yet."""
 
-from collections.abc import Iterable, Iterator
-from itertools import count
+from collections.abc import Iterable
 
 from labelstudio.client import LabelStudioClient
 from labelstudio.projects import run_projects
 from labelstudio.publishing.ledger import Ledger
-from labelstudio.publishing.payload import task_key
 from labelstudio.publishing.reconcile import Keyed, blocks, settle
 from labelstudio.publishing.replacing import untouched
 from labelstudio.settings import LabelStudioSettings
@@ -34,21 +32,13 @@ class UntouchedImages:
         image_of = {}
         tasks: list[Keyed] = []
         for image in images:
-            for keyed in self._tasks(image):
-                image_of[keyed[0]] = image
-                tasks.append(keyed)
+            for key, entry in self._ledger.of_image(self._run, image):
+                if entry.task:
+                    image_of[key] = image
+                    tasks.append((key, entry))
         found: set[str] = set()
         for project, block in blocks(self._client, tasks):
             keys = {entry.task: key for key, entry in block}
             rows = untouched(self._client, project, keys)
             found.update(image_of[keys[number]] for number in rows)
         return found
-
-    def _tasks(self, image: str) -> Iterator[Keyed]:
-        for number in count():
-            key = task_key(self._run, image, number)
-            entry = self._ledger.entry(key)
-            if entry is None:
-                return
-            if entry.task:
-                yield key, entry

@@ -58,6 +58,22 @@ def test_a_retracted_task_makes_no_nameless_prediction_ours(
         assert known.model_versions == {"tiny@1"}
 
 
+def test_tasks_of_an_image_are_known_beside_one_that_is_gone(
+    store: Store, prediction: Callable[..., Prediction]
+) -> None:
+    rows = [prediction(label) for label in ("road", "sky", "car")]
+    narrow = LabelStudioSettings(url="http://127.0.0.1:1", project="street", queries_per_task=1)
+    tasks = tasks_of(rows, "street", narrow)
+    here = project(1, "monday")
+    ledger = Ledger(store, [here])
+    ledger.write([made(task, 1, 7 + place) for place, task in enumerate(tasks)])
+    for known in (ledger, Ledger(store, [here])):
+        known.forget(tasks[1].key)
+        for first, numbers in ((0, [7, 9]), (1, [9]), (3, [])):
+            found = known.of_image("street", rows[0].image_id, first)
+            assert [entry.task for _, entry in found] == numbers
+
+
 def test_what_was_sent_to_an_earlier_project_is_not_ours(store: Store, images_of: Images) -> None:
     Ledger(store, [project(1, "monday")]).write([made(task(images_of, "tiny@1"), 1, 7)])
     assert Ledger(store, [project(1, "tuesday")]).model_versions == frozenset()
