@@ -128,8 +128,7 @@ def _trial(query: Query, asked: AskedQuery, rows: Sequence[Correction]) -> Trial
     own = [row for row in rows if row.label == query.label and row.query in texts]
     truths: dict[str, Correction] = {}
     for row in sorted(training_corrections(own), key=lambda row: row.updated_at):
-        if row.choice != "wrong":
-            truths[row.image_id] = row
+        truths[row.image_id] = row
     return Trial(query.label, texts, truths)
 
 
