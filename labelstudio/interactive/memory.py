@@ -8,14 +8,15 @@ point when it accepts an answer without it. A changed draft says which of them a
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from labelstudio.interactive.request import PointRegion, PredictRequest
 from pipeline.records import PointLabel
 
-OPEN_POINTS, SEEN_SIGNS = 1_000, 1_000
-"""Most of each that are kept for a task."""
+OPEN_POINTS, SEEN_SIGNS, SIGN_POINTS = 1_000, 1_000, 1_000
+"""Most of each that are kept: of a task, of a task, and of a sign."""
 _Sign = tuple[str, PointLabel]
 
 
@@ -30,6 +31,26 @@ class _Task:
 def _forget_first(held: dict[Any, Any], most: int) -> None:
     for key in list(held)[: max(0, len(held) - most)]:
         del held[key]
+
+
+def _see_points(task: _Task, request: PredictRequest) -> None:
+    """Let the points that travelled count from now on.
+
+    They are all points whose label names one sign. An alt-click has the other sign, whose points
+    did not travel: it is added to those.
+    """
+    travelled = {point.id for point in request.points}
+    for point in request.points:
+        other = (point.label, point.sign)
+        task.seen.setdefault(other, _of(request.saved.points, other))
+        task.seen[point.label, point.named] = ()
+    for key, known in task.seen.items():
+        left = (point for point in known if point.id not in travelled)
+        task.seen[key] = (*left, *_of(request.points, key))[-SIGN_POINTS:]
+
+
+def _of(points: Iterable[PointRegion], key: _Sign) -> tuple[PointRegion, ...]:
+    return tuple(point for point in points if (point.label, point.sign) == key)
 
 
 class Memory:
@@ -53,14 +74,8 @@ class Memory:
                 task.open.clear()
             if request.asked:
                 task.asked = request.asked[-1]
-            for point in request.points:
-                task.seen[point.label, point.sign] = tuple(
-                    other
-                    for other in request.points
-                    if (other.label, other.sign) == (point.label, point.sign)
-                )
-                if point.fresh:
-                    task.open[point.id] = point
+            _see_points(task, request)
+            task.open.update({point.id: point for point in request.points if point.fresh})
             _forget_first(task.seen, SEEN_SIGNS)
             _forget_first(task.open, OPEN_POINTS)
 
@@ -68,12 +83,14 @@ class Memory:
         """Return all points of a query as they are now, both signs, each once."""
         with self._lock:
             seen = dict(self._tasks.get(request.task, _Task()).seen)
-        points = {point.id: point for point in request.saved.points if point.label == label}
-        newest = [(point.label, point.sign) for point in request.points]
-        for key in sorted(seen, key=lambda key: key in newest):  # what travelled now counts last
+        points = {
+            point.id: point
+            for point in request.saved.points
+            if point.label == label and (label, point.sign) not in seen
+        }
+        for key, known in seen.items():
             if key[0] == label:
-                points = {i: p for i, p in points.items() if (p.label, p.sign) != key}
-                points.update({point.id: point for point in seen[key]})
+                points.update({point.id: point for point in known})
         return tuple(points.values())
 
     def undelivered(self, request: PredictRequest) -> tuple[PointRegion, ...]:

@@ -28,7 +28,8 @@ _KEYPOINTS, _TEXTS = "keypointlabels", "textarea"
 class PointRegion:
     """A point as the browser has it: ``x``, ``y`` in percent of the image.
 
-    ``label`` is the query's label and ``sign`` 1 inside or 0 outside, alt-click considered.
+    ``label`` is the query's label and ``sign`` 1 inside or 0 outside. ``named`` is the sign that
+    its label says, which is the other one for an alt-click.
     ``fresh`` says that it was drawn by the smart tool and not yet accepted: the browser deletes
     such a point when it accepts an answer that does not hold it. ``parent`` is its mask's region,
     empty for a point that no answer has held.
@@ -37,6 +38,7 @@ class PointRegion:
     id: str
     label: str
     sign: PointLabel
+    named: PointLabel
     x: float
     y: float
     width: float
@@ -64,10 +66,10 @@ class PredictRequest:
     """A gesture on a task.
 
     ``keys`` are what may be the keys of the predictions, by their label's slug, the most likely
-    first. ``points`` are those that
-    travelled, the newest last; all have one label and, but for alt-clicks, one sign. ``asked`` are
-    the questions in the task's text box, the newest last. A message that asks nothing (Label Studio
-    sends those when a task opens) has neither. ``blank`` tasks withhold what the model says.
+    first. ``points`` are those that travelled, the newest last: all that are named by one label and
+    sign. ``asked`` are the questions in the task's text box, the newest last. A message that asks
+    nothing (Label Studio sends those when a task opens) has neither. ``blank`` tasks withhold what
+    the model says.
     """
 
     task: int
@@ -146,13 +148,13 @@ def _points(regions: Sequence[Json], most: int) -> tuple[PointRegion, ...]:
 
 def _point(region: Json) -> PointRegion:
     value = region["value"]
-    label, sign = _signed(value["keypointlabels"][0])
-    if region.get("is_positive") is False:  # drawn with the alt key held
-        sign = 0 if sign == 1 else 1
+    label, named = _signed(value["keypointlabels"][0])
+    alt = region.get("is_positive") is False  # drawn with the alt key held
     return PointRegion(
         id=_short(region["id"]),
         label=label,
-        sign=sign,
+        sign=_other(named) if alt else named,
+        named=named,
         x=_percent(value["x"]),
         y=_percent(value["y"]),
         width=_percent(value.get("width", 1)),
@@ -167,6 +169,10 @@ def _signed(name: str) -> tuple[str, PointLabel]:
         if name.endswith(marked) and len(name) <= LONGEST_LABEL:
             return name.removesuffix(marked), cast("PointLabel", sign)
     raise ValueError
+
+
+def _other(sign: PointLabel) -> PointLabel:
+    return 0 if sign == 1 else 1
 
 
 def _asked(regions: Sequence[Json]) -> tuple[str, ...]:

@@ -37,11 +37,10 @@ def test_the_answer_is_the_decoders_mask_of_all_points(served: Served) -> None:
     assert answer.status_code == 200, answer.text
     shown = [r for r in regions_of(row, SETTINGS).regions if r["type"] == "keypointlabels"]
     current = [
-        PointRegion(r["id"], "square", sign, r["value"]["x"], r["value"]["y"], 1, "", "", False)
+        PointRegion(r["id"], "square", 0, 0, r["value"]["x"], r["value"]["y"], 1, "", "", False)
         for r in shown
-        for sign in [1 if r["value"]["keypointlabels"] == ["square +"] else 0]
-        if sign == 0  # the message's context holds no other point of this sign
-    ] + [PointRegion("new", "square", 1, 30, 40, 1, "", "", True)]
+        if r["value"]["keypointlabels"] == ["square -"]  # no other + is in the message's context
+    ] + [PointRegion("new", "square", 1, 1, 30, 40, 1, "", "", True)]
     expected = served.refined("square", current)
     assert np.array_equal(mask_of(answer, row.height, row.width), expected)
     assert (expected != masks.decode(row.mask)).any()

@@ -83,8 +83,9 @@ class Annotator:
             ".map(r => [r.cleanId, r.labelName, r.x, r.y])"
         )
         return [
-            PointRegion(name, label, 1 if shown[-1] == "+" else 0, x, y, 1, "", "", False)
+            PointRegion(name, label, sign, sign, x, y, 1, "", "", False)
             for name, shown, x, y in found
+            for sign in [1 if shown[-1] == "+" else 0]
             if shown[:-2] == label
         ]
 

@@ -192,6 +192,31 @@ def test_alt_click_is_the_other_sign(
     assert masks.placed == [((32.0, 36.0, 0),)]
 
 
+def test_an_alt_click_is_added_to_the_points_of_the_other_sign(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    plus, minus = regions(rows[0], "+"), regions(rows[0], "-")
+    answered(backend, message(rows, [*plus, click("first", "road +", 50, 75, alt=True)]))
+    answered(backend, message(rows, [*plus, click("second", "road +", 25, 75, alt=True)]))
+    assert masks.kept == [tuple(range(len(rows[0].points)))] * 2
+    assert masks.placed[1] == ((32.0, 36.0, 0), (16.0, 36.0, 0))
+    answered(backend, message(rows, [*minus[1:], click("third", "road -", 50, 25, alt=True)]))
+    positives = {i for i, point in enumerate(rows[0].points) if point.label == 1}
+    assert positives < set(masks.kept[2]) < set(masks.kept[1])
+    assert masks.placed[2] == ((32.0, 12.0, 1),)
+
+
+def test_a_point_that_changed_its_sign_before_an_alt_click_counts_once(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    plus, (first, *others) = regions(rows[0], "+"), regions(rows[0], "-")
+    answered(backend, message(rows, [*plus, click("new", "road +", 50, 25)]))
+    answered(backend, message(rows, [first, *others, click("minus", "road -", 50, 75)]))
+    flipped = {**first, "value": {**first["value"], "keypointlabels": ["road +"]}}
+    answered(backend, message(rows, [*plus, flipped, click("alt", "road +", 25, 75, alt=True)]))
+    assert sorted(sign for *_, sign in masks.placed[2]) == [0, 0, 1]
+
+
 def test_a_point_that_no_answer_held_comes_with_the_next_one(
     backend: Backend, rows: tuple[Prediction, Prediction]
 ) -> None:
