@@ -26,6 +26,7 @@ class _Task:
     seen: dict[_Sign, tuple[PointRegion, ...]] = field(default_factory=dict)
     open: dict[str, PointRegion] = field(default_factory=dict)
     asked: str = ""
+    latest: PredictRequest | None = None
 
 
 def _forget_first(held: dict[Any, Any], most: int) -> None:
@@ -72,6 +73,7 @@ class Memory:
                 task.stamp = request.saved.stamp
                 task.seen.clear()
                 task.open.clear()
+            task.latest = request
             if request.asked:
                 task.asked = request.asked[-1]
             _see_points(task, request)
@@ -105,11 +107,15 @@ class Memory:
         return tuple(waiting.values())
 
     def deliver(self, request: PredictRequest, points: tuple[PointRegion, ...]) -> None:
-        """Note that an answer holds those points."""
+        """Note that the answer to a request holds those points.
+
+        The browser ignores an answer to any but its last request. Equal requests share an answer.
+        """
         with self._lock:
             task = self._tasks.get(request.task, _Task())
-            for point in points:
-                task.open.pop(point.id, None)
+            if task.latest == request:
+                for point in points:
+                    task.open.pop(point.id, None)
 
     def asked(self, request: PredictRequest) -> str:
         """Return the question that the task's own label stands for, empty if there was none."""

@@ -232,6 +232,28 @@ def test_a_point_that_no_answer_held_comes_with_the_next_one(
     assert "dropped" not in [region["id"] for region in again]
 
 
+def test_a_point_comes_again_if_a_later_request_made_the_browser_ignore_its_answer(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    first = backend.read(message(rows, [click("first", "road +", 50, 75)]))
+    second = backend.read(message(rows, [click("second", "road -", 10, 10)]))
+    for request, held in ((first, {"first", "second"}), (second, {"first", "second"})):
+        (result,) = backend.answer(request)["results"]
+        assert {region["id"] for region in result["result"][1:]} == held
+    third = answered(backend, message(rows, [click("third", "road +", 60, 75)]))
+    assert [region["id"] for region in third[1:]] == ["third"]
+
+
+def test_the_answer_that_equal_requests_share_delivers_its_points(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    body = message(rows, [click("first", "road +", 50, 75)])
+    request, _ = backend.read(body), backend.read(body)
+    backend.answer(request)
+    second = answered(backend, message(rows, [click("second", "road -", 10, 10)]))
+    assert [region["id"] for region in second[1:]] == ["second"]
+
+
 def test_a_point_that_nothing_can_answer_stays_and_harms_no_other_query(
     backend: Backend, rows: tuple[Prediction, Prediction]
 ) -> None:
