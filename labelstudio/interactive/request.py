@@ -21,6 +21,7 @@ LONGEST_ID = 64
 LONGEST_LABEL = 1_000
 LONGEST_QUESTION = 10_000
 """What is longer is cut: the model's own bound on a query is lower."""
+_SAVED_AS = ("drafts", "annotations", "predictions")
 _KEYPOINTS, _TEXTS = "keypointlabels", "textarea"
 
 
@@ -49,10 +50,10 @@ class PointRegion:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The regions of a task as last saved, by draft, annotation or prediction.
+    """The regions of a task as last saved, in a draft, an annotation or the prediction.
 
-    ``stamp`` differs from save to save; ``keys`` are those of the verdicts, by slug, which are
-    the keys of the predictions that the work began with.
+    ``stamp`` differs from save to save, in whichever of them; ``keys`` are those of the verdicts,
+    by slug, which are the keys of the predictions that the work began with.
     """
 
     stamp: str
@@ -98,28 +99,56 @@ def _parse(body: Json, most_points: int) -> PredictRequest:
     data = task["data"]
     context = (body.get("params") or {}).get("context") or {}
     travelled = context.get("result") or []
-    saved = _saved(task, most_points)
+    points = _points(travelled, most_points)
+    saved = _saved(task, points, most_points)
     return PredictRequest(
         task=int(task["id"]),
         key=_short(data.get("key", "")),
         keys=_candidates(saved.keys, _predicted_keys(task)),
-        points=_points(travelled, most_points),
+        points=points,
         asked=_asked(travelled),
         saved=saved,
         blank=data.get("arm") == "blank",
     )
 
 
-def _saved(task: Json, most_points: int) -> Saved:
-    """Take the newest draft, else the newest annotation, else the prediction shown."""
-    for kind in ("drafts", "annotations", "predictions"):
-        rows = [row for row in task.get(kind) or [] if isinstance(row, dict)]
-        if rows:
-            row = max(rows, key=lambda row: str(row.get("updated_at", "")))
-            result = row.get("result") or []
-            stamp = f"{kind} {row.get('id')} {row.get('updated_at')}"
-            return Saved(stamp, _points(result, most_points), _asked(result), _keys(result))
-    return Saved("", (), (), {})
+def _saved(task: Json, travelled: Sequence[PointRegion], most_points: int) -> Saved:
+    """Take the newest draft, without one what the points that travelled were taken from.
+
+    Drafts are the person's own, annotations anybody's: one counts only if it is more like what
+    travelled than the prediction shown.
+    """
+    rows = {kind: _newest_first(task.get(kind) or []) for kind in _SAVED_AS}
+    kind = next((kind for kind in _SAVED_AS if rows[kind]), None)
+    if kind is None:
+        return Saved("", (), (), {})
+    last = rows[kind][0]
+    candidates = rows["drafts"][:1] or [*rows["predictions"][:1], *rows["annotations"]]
+    saved = [
+        Saved(
+            stamp=f"{kind} {last.get('id')} {last.get('updated_at')}",
+            points=_points(result, most_points),
+            asked=_asked(result),
+            keys=_keys(result),
+        )
+        for result in (row.get("result") or [] for row in candidates)
+    ]
+    return min(saved, key=lambda one: _differences(one.points, travelled))
+
+
+def _newest_first(rows: Sequence[Json]) -> list[Json]:
+    found = [row for row in rows if isinstance(row, dict)]
+    return sorted(found, key=lambda row: str(row.get("updated_at", "")), reverse=True)
+
+
+def _differences(points: Sequence[PointRegion], travelled: Sequence[PointRegion]) -> int:
+    """Count what only one of the two has, or has elsewhere, of the label that travelled."""
+    named = {(point.label, point.named) for point in travelled}
+    before, now = (
+        {(point.id, point.x, point.y) for point in some if (point.label, point.named) in named}
+        for some in (points, travelled)
+    )
+    return len(before ^ now)
 
 
 def _predicted_keys(task: Json) -> Mapping[str, str]:

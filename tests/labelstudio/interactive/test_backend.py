@@ -173,6 +173,21 @@ def test_the_other_sign_is_read_from_the_draft(
     assert set(negatives) - set(masks.kept[0])  # the removed one and those that follow it
 
 
+@pytest.mark.parametrize("mine", [True, False])
+def test_an_annotation_counts_only_for_who_works_on_it(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker, mine: bool
+) -> None:
+    plus, minus = regions(rows[0], "+"), regions(rows[0], "-")
+    old = {"id": 1, "updated_at": "2", "result": [*plus[1:], *minus[1:]]}
+    other = {"id": 2, "updated_at": "3", "result": [*plus[2:], *minus[2:]]}
+    shown = plus[1:] if mine else plus
+    body = message(rows, [*shown, click("new", "road +", 50, 75)])
+    body["tasks"][0]["annotations"] = [old, other]
+    answered(backend, body)
+    negatives = [i for i in shown_points(rows[0].points, 4) if rows[0].points[i].label == 0]
+    assert [i for i in negatives if i not in masks.kept[0]] == (negatives[:1] if mine else [])
+
+
 def test_points_seen_since_the_draft_was_saved_count(
     backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
 ) -> None:
