@@ -5,13 +5,14 @@ Images are read from the addresses in the predictions table only, never from a t
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.records import ImageRef, LabelTask, Prediction, Query, Timings, task_key
+from pipeline.records import ImageRef, LabelTask, Point, Prediction, Query, Timings, task_key
 from pipeline.storage.lookup import PredictionLookup
 from pipeline.storage.store import ObjectReader, open_store
 from workers.answers import prediction
@@ -85,7 +86,7 @@ class ServedModel:
         vectors = row.seg_vectors
         if not vectors or row.model_version != engine.version:
             vectors = self._fresh_vectors(engine, row)
-        points = prompt_points(row, kept, placed, len(vectors))
+        points = prompt_points(row, kept, placed, vectors)
         return refine(engine.model, self._embedding(engine, row), vectors, points)
 
     def ask(self, row: Prediction, label: str, query: str) -> Prediction:
@@ -149,24 +150,41 @@ class ServedModel:
 
 
 def prompt_points(
-    row: Prediction, kept: Sequence[int], placed: Sequence[tuple[float, float, int]], vectors: int
+    row: Prediction,
+    kept: Sequence[int],
+    placed: Sequence[tuple[float, float, int]],
+    vectors: _Vectors,
 ) -> list[PromptPoints]:
     """Return each vector's points: its own that are kept, in their order, then the placed ones.
 
-    The points of several ``[SEG]`` follow one another in equal numbers, unless a map had none.
+    Which points are whose is known of the row's own vectors only, and only if each had some.
+    Otherwise each vector has all of them.
     """
-    count = len(row.points)
-    share = count // vectors if count % vectors == 0 else count
+    firsts = _beginnings(row.points)
+    if vectors == row.seg_vectors and len(firsts) == len(vectors):
+        spans = [range(*ends) for ends in pairwise([*firsts, len(row.points)])]
+    else:
+        spans = [range(len(row.points))] * len(vectors)
     chosen = []
-    for number in range(vectors):
-        first = number * share if share * vectors == count else 0
-        own = [row.points[i] for i in kept if first <= i < first + share]
+    for span in spans:
+        own = [row.points[i] for i in kept if i in span]
         xy = [(point.x, point.y) for point in own] + [(x, y) for x, y, _ in placed]
         labels = [point.label for point in own] + [sign for _, _, sign in placed]
         chosen.append(
             PromptPoints(np.array(xy, np.float32).reshape(-1, 2), np.array(labels, np.int64))
         )
     return chosen
+
+
+def _beginnings(points: Sequence[Point]) -> list[int]:
+    """Return where the points of each map begin: SasP puts the best of a map first."""
+    ranks = [_rank(point) for point in points]
+    return [i for i in range(len(ranks)) if i == 0 or ranks[i] > ranks[i - 1]]
+
+
+def _rank(point: Point) -> tuple[int, float]:
+    """Return what does not rise within a map: the label, and the similarity of positives."""
+    return point.label, point.similarity if point.label == 1 else 0.0
 
 
 def _keep(held: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:

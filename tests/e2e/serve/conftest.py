@@ -72,7 +72,7 @@ class Served:
         """Make the mask of a query's points here, without the server."""
         (row,) = (row for row in self.rows if row.label == label)
         chosen = query_points(row, points, 4)
-        prompt = prompt_points(row, chosen.kept, chosen.placed, len(row.seg_vectors))
+        prompt = prompt_points(row, chosen.kept, chosen.placed, row.seg_vectors)
         image = embed(self.engine.model, self.pixels)
         made = refine(self.engine.model, image, row.seg_vectors, prompt)
         return np.asarray(made.mask, np.bool_)
