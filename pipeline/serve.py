@@ -4,7 +4,6 @@ The server answers from the run's predictions table and images; nothing is writt
 is told to keep.
 """
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from workers.serve.pointer import forget_choice
 from workers.serve.start import serving
 
 SWAP_SECONDS = 600.0
+SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,15 @@ def use_model(run: RunFile, source: str) -> str:
             timeout=SWAP_SECONDS,
             trust_env=not is_loopback(address),
         )
-        found = answer.json()
-    except (httpx.HTTPError, json.JSONDecodeError) as error:
+    except httpx.HTTPError as error:
         raise ConfigError(f"no backend answers at {address}: {error}") from None
+    try:
+        found = answer.json()
+    except ValueError:  # not JSON, or not UTF-8
+        raise InputError(
+            f"{address} answers with status {answer.status_code} and no JSON, so it is no backend, "
+            f"or a broken one whose log says more: {answer.text[:SHOWN_CHARACTERS]!r}"
+        ) from None
     if answer.is_error:
         raise InputError(f"the backend at {address} keeps its weights: {found.get('error')}")
     return str(found["model_version"])

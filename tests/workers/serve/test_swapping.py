@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import torch
 
 from pipeline.errors import ModelUnusableError
 from pipeline.registry.current import CurrentVersion
@@ -136,6 +138,37 @@ def test_what_cannot_be_loaded_leaves_the_old_one_and_is_tried_again(
     tokenizer.write_bytes(content)
     swapper.follow(at_once)
     assert (swapper.model.version, swapper.trouble) == (place.second, None)
+
+
+def break_loading(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def load(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("workers.read.engine.ReadEngine.load", load)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), OSError(5, "broken disk"), TypeError()]
+)
+def test_weights_that_fail_while_they_are_loaded_are_refused_with_the_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    swapper = Swapper(place.job())
+    with monkeypatch.context() as broken:
+        break_loading(broken, error)
+        with pytest.raises(ModelUnusableError, match=f"{place.second}: {type(error).__name__}: "):
+            swapper.use(str(place.weights(place.second)), at_once)
+    assert (swapper.model.version, swapper.swaps) == (place.first, 0)
+    assert Swapper(place.job()).model.version == place.first, "nor is it noted as chosen"
+
+
+def test_a_device_that_breaks_while_weights_are_loaded_is_not_taken_for_their_fault(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapper = Swapper(place.job())
+    break_loading(monkeypatch, RuntimeError("CUDA error: an illegal memory access"))
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        swapper.use(str(place.weights(place.second)), at_once)
 
 
 def test_files_that_are_not_those_of_the_version_are_refused(place: Place, tmp_path: Path) -> None:
