@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from workers.answers import prediction
 from workers.read.engine import Answer, ReadEngine
 from workers.read.images import decode
 from workers.read.repointing import embed, refine
+from workers.serve.gate import SECRET_VARIABLE
 from workers.serve.model import prompt_points
 
 READLOOP = Path(sys.executable).with_name("readloop")
@@ -155,12 +156,19 @@ def serving(path: Path, secret: str, *options: str, **environment: str) -> Itera
 
     What it says later goes to ``stderr`` beside the run file.
     """
-    own = {"READLOOP_BACKEND_SECRET": secret, "OMP_NUM_THREADS": "1", **environment}
-    errors = path.with_name("stderr")
+    command = [READLOOP, "serve", path, "--json", *options]
+    own = {SECRET_VARIABLE: secret, **environment}
+    with running(command, path.with_name("stderr"), **own) as up:
+        yield up
+
+
+@contextmanager
+def running(command: Sequence[str | Path], errors: Path, **environment: str) -> Iterator[Json]:
+    """Run a server until left; yield the JSON that it says when it is up."""
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
-            [READLOOP, "serve", path, "--json", *options],
-            env={**os.environ, **own},
+            command,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
