@@ -8,7 +8,8 @@
     │   └── PictureError     a picture is not the one that was corrected
     ├── StorageError         a store refused, is missing, or broke
     │   ├── MissingError     an object that was asked for does not exist
-    │   └── ChangedError     an object is not the one that was listed
+    │   ├── ChangedError     an object is not the one that was listed
+    │   └── SnapshotError    a frozen training set cannot be read as it was
     ├── ModelUnusableError   a checkpoint cannot be loaded
     ├── LabelStudioError     Label Studio is down, refuses, or holds another interface
     └── StoppedError         stopped before the end (signal, or another run took over)
@@ -64,6 +65,10 @@ class MissingError(StorageError):
 
 class ChangedError(StorageError):
     """An object is not the one that was listed."""
+
+
+class SnapshotError(StorageError):
+    """A frozen training set cannot be read as it was frozen: its table was rewritten."""
 
 
 class ModelUnusableError(ReadloopError):

@@ -240,8 +240,8 @@ class Correction:
     present). ``iou`` and ``boundary_f`` compare prediction and correction, 1 where both are
     empty. ``annotator`` names a person or an import; ``seconds`` is the work of this query, its
     share of the annotation's. ``choice`` is what the person chose in the query's verdict control,
-    empty for no choice at all; "wrong" is a prediction that was repaired, or was rejected and left
-    if the verdict is "skipped".
+    empty for no choice at all and for a skipped task; "wrong" is a prediction that was repaired,
+    or was rejected and left if the verdict is "skipped".
     """
 
     id: str

@@ -90,7 +90,7 @@ def _correction(work: Work, row: Prediction, seconds: float) -> Correction:
         annotator=annotation.annotator,
         seconds=seconds,
         updated_at=annotation.updated_at,
-        choice=choice,
+        choice="" if annotation.cancelled else choice,
     )
 
 

@@ -38,13 +38,15 @@ def _see_points(task: _Task, request: PredictRequest) -> None:
     """Let the points that travelled count from now on.
 
     They are all points whose label names one sign. An alt-click has the other sign, whose points
-    did not travel: it is added to those.
+    did not travel: it is added to those. It travels with them once an answer has held it.
     """
     travelled = {point.id for point in request.points}
-    for point in request.points:
-        other = (point.label, point.sign)
-        task.seen.setdefault(other, _of(request.saved.points, other))
-        task.seen[point.label, point.named] = ()
+    for key in {(point.label, point.sign) for point in request.points}:
+        task.seen.setdefault(key, _of(request.saved.points, key))
+    for label, named in {(point.label, point.named) for point in request.points}:
+        known = task.seen.get((label, named), ())
+        alt = (point for point in known if point.named != named and point.id in task.open)
+        task.seen[label, named] = tuple(alt)
     for key, known in task.seen.items():
         left = (point for point in known if point.id not in travelled)
         task.seen[key] = (*left, *_of(request.points, key))[-SIGN_POINTS:]

@@ -8,7 +8,8 @@ addresses are never used.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from labelstudio.interface import ASK, POINTS, VERDICT, negative, positive
@@ -21,6 +22,9 @@ LONGEST_ID = 64
 LONGEST_LABEL = 1_000
 LONGEST_QUESTION = 10_000
 """What is longer is cut: the model's own bound on a query is lower."""
+MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What a message of another form makes its parts raise."""
+
 _SAVED_AS = ("drafts", "annotations", "predictions")
 _KEYPOINTS, _TEXTS = "keypointlabels", "textarea"
 
@@ -90,7 +94,7 @@ def parse(body: object, *, most_points: int) -> PredictRequest:
     """
     try:
         return _parse(cast("Json", body), most_points)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+    except MALFORMED as error:
         raise InputError(f"not a request of Label Studio's: {type(error).__name__}") from error
 
 
@@ -116,24 +120,34 @@ def _saved(task: Json, travelled: Sequence[PointRegion], most_points: int) -> Sa
     """Take the newest draft, without one what the points that travelled were taken from.
 
     Drafts are the person's own, annotations anybody's: one counts only if it is more like what
-    travelled than the prediction shown.
+    travelled than the prediction shown, and if it can be read. A question is never a prediction's,
+    so that the newest one of an annotation counts where the points are the prediction's.
     """
     rows = {kind: _newest_first(task.get(kind) or []) for kind in _SAVED_AS}
     kind = next((kind for kind in _SAVED_AS if rows[kind]), None)
     if kind is None:
         return Saved("", (), (), {})
     last = rows[kind][0]
-    candidates = rows["drafts"][:1] or [*rows["predictions"][:1], *rows["annotations"]]
-    saved = [
-        Saved(
-            stamp=f"{kind} {last.get('id')} {last.get('updated_at')}",
-            points=_points(result, most_points),
-            asked=_asked(result),
-            keys=_keys(result),
-        )
-        for result in (row.get("result") or [] for row in candidates)
-    ]
-    return min(saved, key=lambda one: _differences(one.points, travelled))
+    stamp = f"{kind} {last.get('id')} {last.get('updated_at')}"
+    if rows["drafts"]:
+        return _contents(rows["drafts"][0], stamp, most_points)
+    predictions = [_contents(row, stamp, most_points) for row in rows["predictions"][:1]]
+    annotations = list(_readable(rows["annotations"], stamp, most_points))
+    saved = [*predictions, *annotations] or [Saved(stamp, (), (), {})]
+    fitting = min(saved, key=lambda one: _differences(one.points, travelled))
+    asked = next((one.asked for one in annotations if one.asked), ())
+    return replace(fitting, asked=fitting.asked or asked)
+
+
+def _contents(row: Json, stamp: str, most_points: int) -> Saved:
+    result = row.get("result") or []
+    return Saved(stamp, _points(result, most_points), _asked(result), _keys(result))
+
+
+def _readable(rows: Sequence[Json], stamp: str, most_points: int) -> Iterator[Saved]:
+    for row in rows:
+        with suppress(InputError, *MALFORMED):
+            yield _contents(row, stamp, most_points)
 
 
 def _newest_first(rows: Sequence[Json]) -> list[Json]:

@@ -10,7 +10,7 @@ from itertools import islice
 
 from pipeline import masks
 from pipeline.draws import drawn
-from pipeline.errors import InputError, MissingError, StorageError
+from pipeline.errors import InputError, MissingError, SnapshotError, StorageError
 from pipeline.learning.dialogue import read_dialogue
 from pipeline.learning.groups import Picture, Sides, assign, choose_grouping
 from pipeline.learning.likeness import difference_hash
@@ -125,12 +125,15 @@ class Freezer:
         raise StorageError(f"{self._store.uri}: others freeze snapshots all the time; try again")
 
     def is_intact(self, manifest: Manifest) -> bool:
-        """Return whether every picture of a training set is still the one that was corrected.
+        """Return whether a training set can be read, and every picture is the one it was.
 
         Raises:
             StorageError: a store failed.
         """
-        pictures = {(one.image, one.etag) for one in self._sets.examples(manifest)}
+        try:
+            pictures = {(one.image, one.etag) for one in self._sets.examples(manifest)}
+        except SnapshotError:
+            return False
 
         def is_same(picture: tuple[str, str]) -> bool:
             uri, etag = picture

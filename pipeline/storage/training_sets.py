@@ -21,7 +21,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import ConfigError, MissingError, StorageError
+from pipeline.errors import ConfigError, MissingError, SnapshotError, StorageError
 from pipeline.records import Correction, Example, Origin, Split
 from pipeline.storage.corrections import CorrectionTable
 from pipeline.storage.parquet import read_parquet, to_parquet
@@ -172,14 +172,17 @@ class TrainingSets:
         """Return the training set, the same bit for bit on every call.
 
         Raises:
-            StorageError: a version of a corrections table is gone, or the set is another one.
+            SnapshotError: a version of a corrections table is gone, or the set is another one.
+            StorageError: a store failed.
         """
         rows = self.rows(manifest)
-        found = [self._corrections(table) for table in manifest.tables]
         try:
+            found = [self._corrections(table) for table in manifest.tables]
             examples = [example_of(found[row.table][row.id, row.updated_at], row) for row in rows]
         except KeyError as error:
             raise self._changed(manifest, f"correction {error} is missing") from error
+        except MissingError as error:
+            raise self._changed(manifest, str(error)) from error
         if digest_of(examples) != manifest.digest:
             raise self._changed(manifest, "its digest differs")
         return examples
@@ -239,8 +242,8 @@ class TrainingSets:
         self._store.put(path, data)
         return path
 
-    def _changed(self, manifest: Manifest, what: str) -> StorageError:
-        return StorageError(
+    def _changed(self, manifest: Manifest, what: str) -> SnapshotError:
+        return SnapshotError(
             f"{self._store.uri}: snapshot {manifest.name} cannot be rebuilt ({what}): the "
             "corrections table was rewritten or vacuumed; freeze a new one with --fresh"
         )

@@ -157,8 +157,8 @@ def prompt_points(
 ) -> list[PromptPoints]:
     """Return each vector's points: its own that are kept, in their order, then the placed ones.
 
-    Which points are whose is known of the row's own vectors only, and only if each had some.
-    Otherwise each vector has all of them.
+    Which points are whose is known of the row's own vectors only, and only if each had some and
+    they tell where those of the next begin. Otherwise each vector has all of them.
     """
     firsts = _beginnings(row.points)
     if vectors == row.seg_vectors and len(firsts) == len(vectors):
@@ -177,9 +177,15 @@ def prompt_points(
 
 
 def _beginnings(points: Sequence[Point]) -> list[int]:
-    """Return where the points of each map begin: SasP puts the best of a map first."""
+    """Return where the points of each map begin, as far as they tell.
+
+    SasP puts the best of a map first, whose similarity is 1 unless it lies beyond the picture.
+    """
     ranks = [_rank(point) for point in points]
-    return [i for i in range(len(ranks)) if i == 0 or ranks[i] > ranks[i - 1]]
+    return [i for i, rank in enumerate(ranks) if i == 0 or rank == _BEST or rank > ranks[i - 1]]
+
+
+_BEST = (1, 1.0)
 
 
 def _rank(point: Point) -> tuple[int, float]:

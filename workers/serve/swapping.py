@@ -86,14 +86,14 @@ class Swapper:
         with self._exchanging:
             current = self._job.look() if self._job.look else None
             number = current.number if current else 0
-            planned = plan_model(source, self._job.s3, self._job.pool.precision)
-            if planned.version != self.model.version:
-                try:
+            try:
+                planned = plan_model(source, self._job.s3, self._job.pool.precision)
+                if planned.version != self.model.version:
                     self._exchange(planned, between)
-                except LOAD_ERRORS as error:
-                    if isinstance(error, ReadloopError) or is_device_fault(error):
-                        raise
-                    raise ModelUnusableError(f"model {source}: {_reason(error)}") from error
+            except LOAD_ERRORS as error:
+                if isinstance(error, ReadloopError) or is_device_fault(error):
+                    raise
+                raise ModelUnusableError(f"model {source}: {_reason(error)}") from error
             write_choice(self._store, Choice(self._job.model.version, planned.source, number))
             if self._watch:
                 self._watch.settle(number)

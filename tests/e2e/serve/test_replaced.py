@@ -11,7 +11,7 @@ from tests.e2e.serve.conftest import free_port, running
 from workers.serve.gate import SECRET_VARIABLE, USER
 
 BREAKING = Path(__file__).with_name("breaking.py")
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 
 
 def test_another_process_answers_after_a_device_broke(repository: Path, tmp_path: Path) -> None:

@@ -247,8 +247,14 @@ def test_paint_on_a_coarse_mask_leaves_the_rest_fine(prediction: Make) -> None:
 
 def test_skipped_says_so_of_every_query(prediction: Make) -> None:
     rows = [prediction("road"), prediction("sky", present=False)]
-    found = read(rows, [*shown(rows[0]), *shown(rows[1])], cancelled=True)
+    regions = [*shown(rows[0]), *shown(rows[1])]
+    found = read(rows, regions, cancelled=True)
     assert [c.verdict for c in found] == ["skipped", "skipped"]
+    for region in regions:
+        if region["type"] == "choices":
+            region["value"]["choices"] = ["wrong"]
+    assert [c.choice for c in read(rows, regions)] == ["wrong", "wrong"]
+    assert [c.choice for c in read(rows, regions, cancelled=True)] == ["", ""]
 
 
 def test_seconds_are_shared_equally_and_ids_stay(prediction: Make) -> None:

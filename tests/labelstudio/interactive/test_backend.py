@@ -188,6 +188,32 @@ def test_an_annotation_counts_only_for_who_works_on_it(
     assert [i for i in negatives if i not in masks.kept[0]] == (negatives[:1] if mine else [])
 
 
+@pytest.mark.parametrize(
+    "broken", [{"id": "p" * 65}, {"value": {"x": 1, "y": 1, "keypointlabels": ["road"]}}]
+)
+def test_an_annotation_of_another_form_keeps_nobody_from_work(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker, broken: Json
+) -> None:
+    plus, minus = regions(rows[0], "+"), regions(rows[0], "-")
+    old = {"id": 1, "updated_at": "2", "result": [*plus[1:], *minus[1:]]}
+    odd = {"id": 2, "updated_at": "3", "result": [{**plus[0], **broken}]}
+    body = message(rows, [*plus[1:], click("new", "road +", 50, 75)])
+    body["tasks"][0]["annotations"] = [old, odd]
+    answered(backend, body)
+    negatives = [i for i in shown_points(rows[0].points, 4) if rows[0].points[i].label == 0]
+    assert [i for i in negatives if i not in masks.kept[0]] == negatives[:1]
+
+
+def test_a_question_of_an_annotation_counts_where_its_points_do_not(
+    backend: Backend, rows: tuple[Prediction, Prediction]
+) -> None:
+    body = message(rows, [click("new", f"{ASKED} -", 50, 75)])
+    asked = {"id": 1, "updated_at": "2", "result": [question("a dog")]}
+    body["tasks"][0]["annotations"] = [asked]
+    mask, _ = answered(backend, body)
+    assert mask["value"]["brushlabels"] == [ASKED]
+
+
 def test_points_seen_since_the_draft_was_saved_count(
     backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
 ) -> None:
@@ -219,6 +245,15 @@ def test_an_alt_click_is_added_to_the_points_of_the_other_sign(
     positives = {i for i, point in enumerate(rows[0].points) if point.label == 1}
     assert positives < set(masks.kept[2]) < set(masks.kept[1])
     assert masks.placed[2] == ((32.0, 12.0, 1),)
+
+
+def test_an_alt_click_that_no_answer_held_counts_beside_the_points_of_its_sign(
+    backend: Backend, rows: tuple[Prediction, Prediction], masks: MaskMaker
+) -> None:
+    plus, minus = regions(rows[0], "+"), regions(rows[0], "-")
+    backend.read(message(rows, [*plus, click("first", "road +", 50, 75, alt=True)]))
+    answered(backend, message(rows, [*minus, click("second", "road -", 25, 75)]))
+    assert sorted(masks.placed[0]) == [(16.0, 36.0, 0), (32.0, 36.0, 0)]
 
 
 def test_a_point_that_changed_its_sign_before_an_alt_click_counts_once(

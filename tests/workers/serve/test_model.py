@@ -81,10 +81,10 @@ def test_a_picture_over_the_limit_of_pixels_is_refused(labeled: Labeled) -> None
     assert served.encoded == 0
 
 
-def sasp(seed: int) -> list[Point]:
+def sasp(seed: int, count: int = 30) -> list[Point]:
     """Return the points of a map of noise; few of its cells are positive."""
     similarity = torch.rand(24 * 24, generator=torch.Generator().manual_seed(seed))
-    made = sasp_points(similarity, (30, 40), SasPSettings())
+    made = sasp_points(similarity, (30, 40), SasPSettings(num_points=count))
     rows = zip(made.xy.tolist(), made.labels.tolist(), made.similarity.tolist(), strict=True)
     return [Point(x, y, label, similarity) for (x, y), label, similarity in rows]
 
@@ -102,8 +102,9 @@ def places(points: list[Point]) -> list[list[float]]:
     return np.array(xy, np.float32).tolist()
 
 
-def test_each_of_a_predictions_vectors_has_its_own_points(labeled: Labeled) -> None:
-    maps = [sasp(1), sasp(2), sasp(3)]
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_each_of_a_predictions_vectors_has_its_own_points(labeled: Labeled, count: int) -> None:
+    maps = [sasp(1, count), sasp(2, count), sasp(3, count)]
     row = replace(labeled.row, points=tuple(point for one in maps for point in one))
     assert given(row, 3) == [places(one) for one in maps]
 

@@ -162,6 +162,11 @@ def test_weights_that_fail_while_they_are_loaded_are_refused_with_the_reason(
     assert Swapper(place.job()).model.version == place.first, "nor is it noted as chosen"
 
 
+def test_a_place_that_nobody_has_is_refused_with_the_reason(place: Place) -> None:
+    with pytest.raises(ModelUnusableError, match="~nosuchuser/model: RuntimeError: "):
+        Swapper(place.job()).use("~nosuchuser/model", at_once)
+
+
 def test_a_device_that_breaks_while_weights_are_loaded_is_not_taken_for_their_fault(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
