@@ -334,8 +334,9 @@ def _text(values: Mapping[str, Any], key: str, where: str = "config.json") -> st
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) <= LARGEST  # which NaN is not
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= LARGEST  # which NaN is not
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
