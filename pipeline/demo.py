@@ -1,7 +1,7 @@
 """Everything at work on bundled pictures: ``scripts/demo``.
 
-A Label Studio server with a data folder of its own, a local Ray, a store of files and the bundled
-tiny checkpoint label the pictures of ``configs/demo``; Label Studio then shows them.
+A Label Studio server with a data folder of its own, a local Ray, a store of files and a bundled
+checkpoint label the pictures of ``configs/demo``; Label Studio then shows them.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import pytest
 from workers.read.engine import ReadEngine
 from workers.read.identity import fingerprint
 from workers.scenes import EASY, HARD, render
-from workers.tiny.evaluate import evaluate
+from workers.tiny.evaluate import BARS, evaluate
 
 _BYTES = 16_000_000
 
@@ -40,6 +40,13 @@ def test_its_evaluation_is_of_these_weights(bundled: Path) -> None:
     assert report["scenes"] >= 200
     assert report["mean_iou"] >= 0.5
     assert report["mean_iou"] > report["blind_mean_iou"] + 0.2
+
+
+def test_the_evaluation_on_hard_scenes_meets_every_bar(repository: Path) -> None:
+    report = json.loads((repository / "configs/models/sharp/evaluation.json").read_text("utf-8"))
+    assert (report["difficulty"], report["scenes"]) == ("hard", 500)
+    assert report["bars"] == dict.fromkeys(BARS, True)
+    assert report["presence_accuracy"] >= BARS["presence_accuracy"]
 
 
 def test_it_finds_what_it_is_asked_for(engine: ReadEngine, bundled: Path) -> None:
