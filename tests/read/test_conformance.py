@@ -268,7 +268,7 @@ def test_a_missing_recording_is_a_failure_and_a_kind_left_out_is_told(recorded: 
     assert told == ["left out: 1 of kind other", "preprocess pre_gone.npz"]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02K\x05."])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02K\x05."])
 def test_a_damaged_recording_is_a_failure_of_its_case(recorded: Path, content: bytes) -> None:
     goldens = recorded / "goldens"
     source = goldens.readlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError, SnapshotError
 from pipeline.learning.freeze import Freezer
 from pipeline.learning.settings import DataSettings
 from pipeline.progress import Progress
@@ -178,9 +178,17 @@ def test_a_set_without_its_table_version_is_refused(store: Store, many: Many) ->
     manifest = freeze(store)
     sets = TrainingSets(store)
     row = sets.rows(manifest)[0]
-    with pytest.raises(StorageError, match="cannot be rebuilt"):
+    with pytest.raises(SnapshotError, match="cannot be rebuilt"):
         sets.examples(replace(manifest, digest="0" * 64))
     assert row.weight == 1.5
+    freezer = Freezer(store, DataSettings(), Progress())
+    assert freezer.is_intact(manifest)
+    assert store.address.local
+    for file in (store.address.local / "corrections").rglob("*.parquet"):
+        file.unlink()
+    with pytest.raises(SnapshotError, match=r"cannot be rebuilt \(.*parquet.* --fresh"):
+        sets.examples(manifest)
+    assert not freezer.is_intact(manifest)
 
 
 def test_no_corrections_is_an_error_that_says_what_to_do(store: Store) -> None:

@@ -88,7 +88,8 @@ class Subject:
 
     def recorded(self, file: str) -> dict[str, np.ndarray]:
         """All arrays of a recorded ``.npz`` file."""
-        with np.load(self.folder / "goldens" / file) as arrays:
+        path = self.folder / "goldens" / file
+        with path.open("rb") as stream, np.load(stream) as arrays:
             return dict(arrays)
 
     def text(self, file: str) -> dict[str, Any]:
